@@ -1,0 +1,132 @@
+"""Settings, read once from the environment and .env; the only reader of os.environ."""
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from obms.errors import ConfigurationError, KeyMissing
+
+SECRETS = ("SECRET_KEY", "POSTGRES_PASSWORD", "DATABASE_URL", "AUTH_API_KEY")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> object:
+    """Read `90`, `90s`, `15m`, `26h` or `7d` as a span of time; anything else goes to pydantic."""
+    match = re.fullmatch(r"(\d+)([smhd]?)", str(value))
+    return timedelta(seconds=int(match[1]) * UNITS[match[2] or "s"]) if match else value
+
+
+def _words(value: object) -> object:
+    return value.split() if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Settings(BaseSettings):
+    """The settings of the server; each field's description is its line in the reference."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    db_type: Literal["sqlite", "postgresql"] = Field("sqlite", description="Kind of database.")
+    sqlite_file: Path = Field(Path("data/openbadges.db"), description="The SQLite database.")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL as one URL; wins over `POSTGRES_*`, and sets `DB_TYPE`."
+    )
+    postgres_host: str = Field("localhost", description="PostgreSQL server.")
+    postgres_port: int = Field(5432, description="Its port.")
+    postgres_user: str = Field("postgres", description="Role that owns the database.")
+    postgres_password: SecretStr | None = Field(None, description="Its password.")
+    postgres_db: str = Field("openbadges", description="Name of the database.")
+    pg_bin_dir: Path | None = Field(
+        None, description="Folder of `pg_dump` and `psql`; else the installed wheel, else PATH."
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(3000, description="Port the API listens on.")
+    workers: int = Field(1, ge=1, description="Worker processes of the API.")
+    base_url: str = Field("http://localhost:3000", description="Public URL of the server, in every badge.")
+    secret_key: SecretStr | None = Field(
+        None, description="Seals the signing keys. Keep a copy apart from the backups."
+    )
+    auth_api_key: SecretStr | None = Field(None, description="An API key with the role admin.")
+    backup_dir: Path = Field(Path("backups"), description="Folder of the backups.")
+    backup_schedule: str = Field("0 0 * * *", description="Cron expression in UTC, or `off`.")
+    backup_retention_days: int = Field(7, ge=1, description="Backups older than this may be removed.")
+    backup_max_age: Duration = Field(
+        timedelta(hours=26), description="A newest proven backup older than this is degraded health."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in SECRETS:
+            path = os.environ.get(f"{name}_FILE")
+            if path and not values.get(name.lower()):
+                values[name.lower()] = Path(path).read_text(encoding="utf-8").strip()
+        return values
+
+    @model_validator(mode="after")
+    def _check_urls(self) -> Self:
+        if not re.fullmatch(r"https?://[^/\s]+(/[^\s?#]*)?", self.base_url):
+            raise ValueError("BASE_URL must be an http(s) URL without query or fragment")
+        if self.database_url is not None:
+            self.postgresql_url()
+        return self
+
+    def kind(self) -> Literal["sqlite", "postgresql"]:
+        return "postgresql" if self.database_url is not None else self.db_type
+
+    def postgresql_url(self) -> URL:
+        """The URL of the PostgreSQL database, with psycopg as its driver."""
+        if self.database_url is None:
+            password = self.postgres_password.get_secret_value() if self.postgres_password else None
+            return URL.create(
+                "postgresql+psycopg",
+                self.postgres_user,
+                password,
+                self.postgres_host,
+                self.postgres_port,
+                self.postgres_db,
+            )
+        try:
+            url = make_url(self.database_url.get_secret_value())
+        except ArgumentError:
+            raise ValueError("DATABASE_URL is not a URL") from None
+        if not url.drivername.startswith("postgres") or not url.database:
+            raise ValueError("DATABASE_URL must be postgresql://user:password@host:port/database")
+        return url.set(drivername="postgresql+psycopg")
+
+    def public_url(self) -> str:
+        """BASE_URL without a slash at its end."""
+        return self.base_url.rstrip("/")
+
+    def secret(self) -> str:
+        """SECRET_KEY, or KeyMissing."""
+        if self.secret_key is None:
+            raise KeyMissing(
+                detail="SECRET_KEY is not set",
+                hint="For a new server: echo SECRET_KEY=$(openssl rand -hex 32) >> .env. "
+                "For a restored one: the key of the server that made the backup.",
+            )
+        return self.secret_key.get_secret_value()
+
+
+def read_settings() -> Settings:
+    """The settings of this process; ConfigurationError names the setting that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        detail = f"{name}: {first['msg']}" if name else first["msg"]
+        raise ConfigurationError(detail=detail.removeprefix("Value error, ")) from None
+    except OSError as error:
+        raise ConfigurationError(detail=f"a secret's file cannot be read: {error}") from error

@@ -1,0 +1,81 @@
+"""The seam to a database: what backing up and restoring ask of it, met by SQLite and PostgreSQL."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+Chunks = Iterator[bytes]
+Carry = Callable[[Connection, Connection], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a database holds: neutral to its kind, so that two of different kinds compare equal.
+
+    `digests` has one entry per table, equal when the rows are equal in whatever order (see
+    `digests.py`); it is empty where it was not asked for. `problems` is what the integrity and
+    foreign key checks found.
+    """
+
+    revision: str | None
+    rows: Mapping[str, int]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+class Snapshot(Protocol):
+    """One moment of a database."""
+
+    server_version: str
+    tools: Mapping[str, str]
+
+    def chunks(self) -> Chunks:
+        """The image, once. An image that broke off raises BackupFailed at its end, never ends quietly."""
+
+    def facts(self) -> Facts:
+        """What the image holds, counted in the same moment; to be asked after the last chunk."""
+
+
+class Database(Protocol):
+    """One database, which may not exist yet.
+
+    Every method raises DatabaseUnreachable (DatabaseMissing where there is none) when it cannot
+    work, and leaves the database as it was.
+    """
+
+    kind: str
+    engine: Engine
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """A moment to be read while writers go on. Everything that can be known to fail fails on entry."""
+
+    def scratch(self) -> AbstractContextManager["Database"]:
+        """A new empty database beside this one, removed at the end whatever happens."""
+
+    def load(self, image: Path) -> None:
+        """Fill this empty database from a plain image, which it may consume. BackupDamaged if it does not load."""
+
+    def facts(self, *, digests: bool = True) -> Facts:
+        """Revision, rows, digests and the result of the database's own checks."""
+
+    def exists(self) -> bool:
+        """Whether there is a readable database of this server; what is there but unreadable is not."""
+
+    def replace(self, scratch: "Database", carry: Carry) -> str | None:
+        """Make the content of `scratch` the content of this database, in one atomic step.
+
+        `carry(old, new)` is called when no writer can add to the old content any more, to bring
+        over what must not be lost; its count is its caller's affair. Without a readable old
+        database it is not called, and what stands in the way is set aside whole: its new place
+        is returned.
+        """
+
+    def sweep(self) -> None:
+        """Remove what a killed run left behind; only to be called under the lock of the backup folder."""
+
+    def check_rights(self) -> None:
+        """GrantMissing, with the grant, if this role may not do what a proof or a restore needs."""

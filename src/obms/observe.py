@@ -1,0 +1,45 @@
+"""What happened, as frozen data, handed to hooks: the log today, metrics and notices beside it."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something an operator may want to be told: `name` in dotted words, `ok` false where it went wrong."""
+
+    name: str
+    ok: bool = True
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+Clock = Callable[[], datetime]
+Hook = Callable[[Event], None]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def log_event(event: Event) -> None:
+    """The hook that writes each event as one line to standard error."""
+    logger = structlog.get_logger("obms")
+    (logger.info if event.ok else logger.error)(event.name, **event.facts)
+
+
+def configure_logging() -> None:
+    """Logs go to standard error, as lines of key=value, so that standard output stays the command's."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
