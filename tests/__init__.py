@@ -1,0 +1,1 @@
+"""The tests: sentences about the server, told against real databases and real faults."""
