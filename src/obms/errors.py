@@ -166,6 +166,13 @@ class KeyMissing(ObmsError):
     hint = "Set SECRET_KEY (or SECRET_KEY_FILE) to the key that this database was sealed with."
 
 
+class KeyDamaged(ObmsError):
+    """The key {id} was sealed with this SECRET_KEY, and does not open: it is damaged."""
+
+    exit_code = 10
+    hint = "Restore a proven backup: `obms restore latest`."
+
+
 # HTTP only
 
 
