@@ -1,0 +1,61 @@
+"""Children that read and write for us: their bytes as chunks, their exit status never overlooked."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from tempfile import TemporaryFile
+from typing import IO
+
+from obms.databases import Chunks
+from obms.errors import ObmsError
+
+CHUNK = 1 << 20
+
+
+def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: type[ObmsError]) -> Chunks:
+    """Standard output of `command` in chunks of 1 MiB; `error` at its end unless it exits with 0."""
+    with (
+        TemporaryFile() as complaints,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, env=env) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            while chunk := child.stdout.read(CHUNK):
+                yield chunk
+            status = child.wait()
+        finally:
+            child.kill()
+        _check(command, status, complaints, error)
+
+
+def write_to(
+    command: Sequence[str], chunks: Chunks, *, env: Mapping[str, str] | None, error: type[ObmsError]
+) -> None:
+    """Give `chunks` to `command` as its standard input; `error` unless it takes all and exits with 0."""
+    with (
+        TemporaryFile() as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints, env=env
+        ) as child,
+    ):
+        assert child.stdin is not None
+        broken = False
+        try:
+            for chunk in chunks:
+                child.stdin.write(chunk)
+            child.stdin.close()
+        except BrokenPipeError:
+            broken = True  # the child stopped reading: its own complaint says why
+        except BaseException:
+            child.kill()
+            raise
+        _check(command, child.wait() or int(broken), complaints, error)
+
+
+def _check(command: Sequence[str], status: int, complaints: IO[bytes], error: type[ObmsError]) -> None:
+    if status == 0:
+        return
+    complaints.seek(0)
+    lines = [line.strip() for line in complaints.read(65536).decode(errors="replace").splitlines()]
+    said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
+    ended = f"was killed by signal {-status}" if status < 0 else f"ended with {status}"
+    raise error(name=command[0], detail=f"{command[0].rsplit('/', 1)[-1]} {ended}: {said}")

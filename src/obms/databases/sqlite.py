@@ -1,0 +1,273 @@
+"""SQLite as a Database: the image is the file itself."""
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+
+from obms.databases import Carry, Database, Facts, digests
+from obms.databases.sqlite_snapshot import (
+    SIDE_FILES,
+    SqliteSnapshot,
+    beside,
+    connect,
+    pin,
+    read_revision,
+    sqlite3,
+    unwritten,
+)
+from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable
+
+MAGIC = b"SQLite format 3\x00"
+STEP_PAGES = 4096
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that starts with `head` is a SQLite database."""
+    return head.startswith(MAGIC)
+
+
+class Sqlite:
+    """The database in the file `path`; `work` is a folder for scratch copies."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: Path, *, work: Path) -> None:
+        self.path = path.absolute()
+        self.work = work
+        self.engine = self._open_engine()
+
+    def _open_engine(self) -> sa.Engine:
+        engine = sa.create_engine(
+            "sqlite+pysqlite://",
+            module=sqlite3,
+            creator=lambda: connect(self.path),
+            poolclass=sa.QueuePool,
+            json_serializer=digests.canonical_json,
+        )
+        event.listen(engine, "connect", self._on_connect)
+        event.listen(engine, "checkout", self._on_checkout)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _on_connect(self, connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(self.path)
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        # A connection to a file that was removed or replaced would write into nowhere.
+        if record.info["file"] != _identity(self.path):
+            raise DisconnectionError
+
+    def create(self) -> None:
+        """An empty database, where there is none."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(connect(self.path, mode="rwc")) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+    def exists(self) -> bool:
+        if not self.path.is_file():
+            return False
+        try:
+            with closing(connect(self.path)) as connection:
+                return read_revision(connection) is not None
+        except sqlite3.DatabaseError:
+            return False
+
+    @contextmanager
+    def snapshot(self) -> Generator[SqliteSnapshot]:
+        if not self.path.is_file():
+            raise DatabaseMissing(name=self.path)
+        with _translated(self.path):
+            if not os.access(self.path.parent, os.W_OK):
+                with unwritten(self.path) as reader:
+                    yield SqliteSnapshot(path=self.path, reader=reader)
+                return
+            with closing(connect(self.path)) as reader:
+                if pin(self.path, reader):
+                    yield SqliteSnapshot(path=self.path, reader=reader)
+                    return
+                with self.scratch() as copy, closing(connect(copy.path, mode="rwc")) as target:
+                    reader.backup(target)
+                    yield SqliteSnapshot(path=copy.path, reader=target)
+
+    @contextmanager
+    def scratch(self) -> Iterator["Sqlite"]:
+        self.work.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.work, prefix="scratch-") as folder:
+            copy = Sqlite(Path(folder) / "scratch.db", work=self.work)
+            try:
+                yield copy
+            finally:
+                copy.engine.dispose()
+
+    def load(self, image: Path) -> None:
+        image.replace(self.path)
+        if not self.exists():
+            with image_errors(self.path.name):
+                with closing(connect(self.path)) as connection:
+                    connection.execute("SELECT count(*) FROM sqlite_master")
+
+    def facts(self, *, digests: bool = True) -> Facts:
+        return _facts(self, deep=digests)
+
+    def replace(self, scratch: Database, carry: Carry) -> str | None:
+        assert isinstance(scratch, Sqlite)
+        if self.exists():
+            try:
+                self._overwrite(scratch, carry)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise DatabaseUnreachable(detail=str(error)) from error
+            else:
+                return None
+        return self._put_in_place(scratch)
+
+    def _overwrite(self, scratch: "Sqlite", carry: Carry) -> None:
+        """Write every page through SQLite's online backup: one transaction of the live database.
+
+        The first step takes the write lock of the target, so what `carry` then reads of the old
+        content is final; what it changes in the source is copied by the steps that follow.
+        """
+        carried = False
+
+        def bring_over(status: int, _remaining: int, _total: int) -> None:
+            nonlocal carried
+            if status == sqlite3.SQLITE_OK and not carried:
+                carried = True
+                with self.engine.connect() as old, scratch.engine.begin() as new:
+                    carry(old, new)
+
+        with closing(connect(scratch.path)) as source, closing(connect(self.path)) as target:
+            _match_page_size(source, target)
+            pages = source.execute("PRAGMA page_count").fetchone()[0]
+            source.backup(target, pages=max(1, min(STEP_PAGES, pages // 2)), progress=bring_over)
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _put_in_place(self, scratch: "Sqlite") -> str | None:
+        aside = None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_name(f".{self.path.name}.{uuid4().hex}.restoring")
+        try:
+            with (
+                closing(connect(scratch.path)) as source,
+                closing(connect(fresh, mode="rwc")) as target,
+            ):
+                source.backup(target)
+            _sync(fresh)
+            aside = self._set_aside()
+            fresh.replace(self.path)
+            _sync(self.path.parent)
+        finally:
+            for path in (fresh, *(beside(fresh, end) for end in SIDE_FILES)):
+                path.unlink(missing_ok=True)
+        return aside
+
+    def _set_aside(self) -> str | None:
+        """Rename what stands at the path, side files first: the old WAL must never meet the new file."""
+        stamp = datetime.now(UTC).strftime("%Y-%m-%d_%H-%M-%S")
+        aside = self.path.with_name(f"{self.path.name}.set-aside-{stamp}-{uuid4().hex[:4]}")
+        for end in (*SIDE_FILES, ""):
+            with suppress(FileNotFoundError):
+                beside(self.path, end).rename(beside(aside, end))
+        _sync(self.path.parent)
+        return str(aside) if aside.exists() else None
+
+    def previous(self) -> None:
+        """SQLite keeps the old content only as the safety backup."""
+
+    def sweep(self) -> None:
+        for path in self.work.glob("scratch-*"):
+            shutil.rmtree(path)
+        for path in self.path.parent.glob(f".{self.path.name}.*.restoring*"):
+            path.unlink(missing_ok=True)
+
+    def check_rights(self) -> None:
+        """SQLite has no roles."""
+
+
+@contextmanager
+def image_errors(name: str) -> Iterator[None]:
+    """SQLite's complaints about an image, as BackupDamaged."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, DBAPIError) as error:
+        raise BackupDamaged(name=name, detail=f"SQLite says: {error}") from error
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise DatabaseUnreachable(detail=f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise BackupFailed(
+            detail=f"{path} is damaged: {error}", hint="Nothing was published. `obms restore latest`."
+        ) from error
+
+
+def _facts(database: Sqlite, *, deep: bool) -> Facts:
+    try:
+        with database.engine.connect() as connection:
+            problems: list[str] = []
+            if deep:
+                problems = [
+                    row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"
+                ]
+                problems += [
+                    f"{row[0]} row {row[1]} refers to a missing row of {row[2]}"
+                    for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
+                ]
+            names = digests.tables(connection)
+            return Facts(
+                revision=digests.revision(connection),
+                rows=digests.count(connection, names),
+                digests={name: digests.digest(connection, name) for name in names} if deep else {},
+                problems=tuple(problems),
+            )
+    except DBAPIError as error:
+        raise DatabaseUnreachable(detail=str(error.orig)) from error
+
+
+def _begin(connection: sa.Connection) -> None:
+    # Python's driver would start a transaction at the first write only: reads would not be of one
+    # moment. A writer takes its lock at once, so that it never fails half-way for a newer write.
+    immediate = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _match_page_size(source: Any, target: Any) -> None:
+    """A database in WAL mode keeps its page size: give the source the same."""
+    wanted, found = (db.execute("PRAGMA page_size").fetchone()[0] for db in (target, source))
+    if wanted != found:
+        source.execute("PRAGMA journal_mode=DELETE")
+        source.execute(f"PRAGMA page_size={wanted}")
+        source.execute("VACUUM")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _sync(path: Path) -> None:
+    # Only for files that no connection of this process has open: closing drops SQLite's locks.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

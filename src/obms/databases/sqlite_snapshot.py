@@ -1,0 +1,128 @@
+"""One moment of a SQLite database, read from the file itself while writers go on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pysqlite3 import dbapi2 as sqlite3
+
+from obms.databases import Chunks, Facts, digests
+from obms.databases.processes import read_from
+from obms.errors import BackupFailed, DatabaseUnreachable
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+BUSY_SECONDS = 5.0
+PIN_ATTEMPTS = 10
+TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table'"
+    " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+)
+
+
+def connect(path: Path, *, mode: str = "rw") -> Any:
+    """A connection in autocommit mode; with `rw` a missing file is an error, never a new database."""
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteSnapshot:
+    """A file that does not change, and the connection that sees the same moment of it."""
+
+    path: Path
+    reader: Any
+    server_version: str = sqlite3.sqlite_version
+
+    @property
+    def tools(self) -> Mapping[str, str]:
+        return {"sqlite": sqlite3.sqlite_version}
+
+    def chunks(self) -> Chunks:
+        # A child reads the file: closing a descriptor of it here would drop every lock that
+        # SQLite holds on it in this process (POSIX advisory locks belong to the process).
+        return read_from(["cat", "--", str(self.path)], env=None, error=BackupFailed)
+
+    def facts(self) -> Facts:
+        names = [name for (name,) in self.reader.execute(TABLES) if name != digests.REVISION_TABLE]
+        rows = {name: self.reader.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}  # noqa: S608
+        return Facts(revision=read_revision(self.reader), rows=rows)
+
+
+def pin(path: Path, reader: Any) -> bool:
+    """Make the file equal the newest committed state, and keep it so while `reader` reads.
+
+    Once every frame of the WAL is in the file, a reader that starts there keeps each later
+    checkpoint from touching the file; writers go on in the WAL. The bulk of the frames is moved
+    first, the last ones under the write lock, so that none is added in between.
+    False when readers of older frames do not end, or the file may not be written.
+    """
+    with closing(connect(path)) as fence:
+        if fence.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            return False
+        for _ in range(PIN_ATTEMPTS):
+            reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            fence.execute("BEGIN IMMEDIATE")
+            _, frames, moved = reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            reader.execute("BEGIN")
+            size = _size(reader)
+            fence.rollback()
+            if frames == moved and size == path.stat().st_size:
+                return True
+            reader.rollback()
+            # Waits, by the busy timeout, until the readers of older frames have ended.
+            reader.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+    return False
+
+
+@contextmanager
+def unwritten(path: Path) -> Iterator[Any]:
+    """A reader of a database whose folder is read-only here, and which nobody else has open.
+
+    SQLite shares a database in WAL mode through files beside it, so those files show a user;
+    they are looked for before and after. DatabaseUnreachable when there is one.
+    """
+    _check_unused(path)
+    with closing(connect(path, mode="ro&immutable=1")) as reader:
+        reader.execute("BEGIN")
+        yield reader
+        _check_unused(path)
+        if _size(reader) != path.stat().st_size:
+            raise BackupFailed(detail=f"{path} changed while it was read")
+
+
+def _check_unused(path: Path) -> None:
+    if any(beside(path, end).exists() for end in SIDE_FILES):
+        raise DatabaseUnreachable(
+            detail=f"{path} is in use, and its folder is read-only here",
+            hint="Mount the folder of the database writable: SQLite shares it by files beside it.",
+        )
+
+
+def _size(reader: Any) -> int:
+    """Bytes of the database as `reader` sees it; asking for them starts its read."""
+    count, size = (reader.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return int(count * size)
+
+
+def read_revision(connection: Any) -> str | None:
+    """The schema revision, None where Alembic never was."""
+    (known,) = connection.execute(
+        "SELECT count(*) FROM sqlite_master WHERE name = ?", (digests.REVISION_TABLE,)
+    ).fetchone()
+    if not known:
+        return None
+    row = connection.execute(f"SELECT version_num FROM {digests.REVISION_TABLE}").fetchone()  # noqa: S608
+    return row[0] if row else None
+
+
+def beside(path: Path, end: str) -> Path:
+    """The file that SQLite keeps beside the database under this ending."""
+    return path.with_name(path.name + end)
