@@ -1,0 +1,68 @@
+# Needs only Python 3.11 to 3.13 (with venv), git and make. Everything else goes into .venv, by the lock files.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header pyproject.toml --extra postgresql --group build
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench docs lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | while IFS='	' read -r name what; do \
+		printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+run: $(VENV)/run.stamp ## Run the server at http://localhost:3000, with sample badges and daily proven backups
+	@$(BIN)/python tools/first_run.py
+	@exec $(BIN)/obms serve $(ARGS)
+
+test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word" chooses some
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/dev.stamp ## Check style, types and the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## Format the code
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format --quiet
+
+bench: $(VENV)/dev.stamp ## Measure against the usual commands. ARGS="--credentials 100000" for less
+	@$(BIN)/python benchmarks/compare_faults.py
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+docs: $(VENV)/dev.stamp ## Write the generated tables of docs/reference again
+	@$(BIN)/python docs/generate.py
+
+lock: ## Choose versions again (needs uv)
+	$(LOCK) --upgrade -o requirements.lock
+	$(LOCK) --upgrade --group dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove what make has made: .venv and caches, never data, backups or .env
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .bench build dist
+	rm -f .coverage .coverage.*
+	find src tests tools docs benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "This needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another: make PYTHON=python3.11 ..." >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
+	@echo "Installing what the tests need into $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
