@@ -56,6 +56,9 @@ class Database(Protocol):
     def scratch(self) -> AbstractContextManager["Database"]:
         """A new empty database beside this one, removed at the end whatever happens."""
 
+    def create(self) -> None:
+        """Make an empty database where there is none."""
+
     def load(self, image: Path) -> None:
         """Fill this empty database from a plain image, which it may consume. BackupDamaged if it does not load."""
 
@@ -69,13 +72,20 @@ class Database(Protocol):
         """Make the content of `scratch` the content of this database, in one atomic step.
 
         `carry(old, new)` is called when no writer can add to the old content any more, to bring
-        over what must not be lost; its count is its caller's affair. Without a readable old
-        database it is not called, and what stands in the way is set aside whole: its new place
-        is returned.
+        over what must not be lost. An old database that is missing or damaged does not stop it:
+        what stands in the way is set aside whole, and its new place is returned.
         """
+
+    def previous(self) -> "Database | None":
+        """The content that the last `replace` took away, where this kind of database keeps it."""
 
     def sweep(self) -> None:
         """Remove what a killed run left behind; only to be called under the lock of the backup folder."""
 
     def check_rights(self) -> None:
         """GrantMissing, with the grant, if this role may not do what a proof or a restore needs."""
+
+
+def writing(engine: Engine) -> AbstractContextManager[Connection]:
+    """A unit of work that will write: on SQLite it takes the write lock at once, not half-way."""
+    return engine.execution_options(writing=True).begin()

@@ -99,7 +99,9 @@ def _postgresql_text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
     return f"{column}::text"
 
 
-def _sqlite_words(connection: sa.Connection, name: str, columns: Sequence[ReflectedColumn]) -> tuple[int, int]:
+def _sqlite_words(
+    connection: sa.Connection, name: str, columns: Sequence[ReflectedColumn]
+) -> tuple[int, int]:
     quote = connection.dialect.identifier_preparer.quote
     row = " || ".join(
         f"coalesce(length({text}) || ':' || {text}, '~')"

@@ -25,10 +25,11 @@ from obms.databases.sqlite_snapshot import (
     sqlite3,
     unwritten,
 )
-from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable
+from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable, StorageFailed
 
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
 
 
 def is_image(head: bytes) -> bool:
@@ -126,8 +127,11 @@ class Sqlite:
         if self.exists():
             try:
                 self._overwrite(scratch, carry)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
+            except (sqlite3.DatabaseError, DBAPIError) as error:
+                code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
+                if code == sqlite3.SQLITE_FULL:
+                    raise StorageFailed(detail=f"{self.path.parent}: no space left") from error
+                if code not in DAMAGE:
                     raise DatabaseUnreachable(detail=str(error)) from error
             else:
                 return None

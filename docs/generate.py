@@ -1,0 +1,165 @@
+"""Write the tables of the reference from the program itself: settings, exit codes and commands.
+
+`make docs` writes them; a test compares them, so that none is ever out of date.
+"""
+
+import inspect
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+
+from obms import cli, errors
+from obms.config import SECRETS, Settings
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+NOTICE = "<!-- Written by `make docs`; change the program, not this file. -->"
+MEANINGS = {
+    0: "done",
+    1: "unexpected: a bug",
+    2: "wrong usage or configuration",
+    3: "the database cannot be reached",
+    4: "the backup could not be made",
+    5: "the backup is damaged, or is not what it claims",
+    6: "not proven: it was judged and found bad, or could not be judged",
+    7: "another run holds the lock",
+    8: "refused: needs `--yes`, or is unsafe",
+    9: "the storage failed",
+    10: "a key is missing",
+}
+
+
+def main() -> None:
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
+def pages() -> dict[Path, str]:
+    """Each generated file with what it must hold."""
+    return {
+        REFERENCE / "settings.md": settings_page(),
+        REFERENCE / "exit-codes.md": exit_codes_page(),
+        REFERENCE / "commands.md": commands_page(),
+        ROOT / ".env.example": environment_example(),
+    }
+
+
+# Settings
+
+
+def settings_page() -> str:
+    lead = (
+        "Read from the environment, or from a file `.env` in the working folder; the environment wins. "
+        "Durations are seconds, or end in `s`, `m`, `h` or `d`. "
+        f"A secret ({_listed(SECRETS)}) may stand in a file instead: `SECRET_KEY_FILE` names the one of `SECRET_KEY`."
+    )
+    rows = (
+        (f"`{name}`", f"`{default}`" if default else "", meaning) for name, default, meaning in _settings()
+    )
+    return _page("Settings", lead, _table(("setting", "default", "meaning"), rows))
+
+
+def environment_example() -> str:
+    lead = "# Copy to .env and change. Everything has a default but SECRET_KEY; what is commented out is the default.\n"
+    return lead + "".join(
+        f"\n# {meaning}\n{'#' if name != 'SECRET_KEY' else ''}{name}={default}\n"
+        for name, default, meaning in _settings()
+    )
+
+
+def _settings() -> Iterator[tuple[str, str, str]]:
+    for name, field in Settings.model_fields.items():
+        yield name.upper(), _written(field.default), field.description or ""
+
+
+def _written(default: object) -> str:
+    """A default as it would be written in the environment."""
+    if isinstance(default, timedelta):
+        return f"{default.total_seconds() / 3600:g}h"
+    return "" if default is None else str(default)
+
+
+# Exit codes and errors
+
+
+def exit_codes_page() -> str:
+    lead = "A command ends with one of these, and prints on standard error what happened and what to do."
+    codes = _table(("exit", "meaning"), ((str(code), meaning) for code, meaning in MEANINGS.items()))
+    rows = ((str(kind.exit_code), _message(kind), _hint(kind)) for kind in errors_of_the_program() if kind.exit_code != 1)
+    told = "## What is printed\n\n" + _table(("exit", "message", "what to do"), rows)
+    over = "## Over HTTP\n\n" + _table(
+        ("status", "message"), ((str(kind.status), _message(kind)) for kind in errors_of_the_program() if kind.status != 500)
+    )
+    return _page("Exit codes and errors", lead, codes, told, over)
+
+
+def errors_of_the_program() -> list[type[errors.ObmsError]]:
+    found = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
+    return [kind for kind in found if issubclass(kind, errors.ObmsError)]
+
+
+def _message(kind: type[errors.ObmsError]) -> str:
+    return _placeholders(inspect.getdoc(kind) or "")
+
+
+def _hint(kind: type[errors.ObmsError]) -> str:
+    return _placeholders(kind.hint)
+
+
+def _placeholders(text: str) -> str:
+    """Names in braces as a reader knows them: `{detail}` becomes `<detail>`."""
+    return text.replace("!r}", "}").replace("{", "\\<").replace("}", "\\>")
+
+
+# Commands
+
+
+def commands_page() -> str:
+    lead = "`obms <command> --help` says the same, with an example."
+    root = typer.main.get_command(cli.app)
+    sections = [_command(name, command) for name, command in _commands(root, "obms")]
+    return _page("Commands", lead, *sections)
+
+
+def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, groups passed through, in the order of the program."""
+    if isinstance(command, click.Group):
+        for word, inner in command.commands.items():
+            yield from _commands(inner, f"{name} {word}")
+    elif not command.hidden:
+        yield name, command
+
+
+def _command(name: str, command: click.Command) -> str:
+    context = click.Context(command)
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    help_text = inspect.cleandoc(command.help or "").replace("\b", "")
+    records = [param.get_help_record(context) for param in command.params]
+    rows = ((f"`{written}`", meaning) for written, meaning in filter(None, records))
+    options = _table(("option", "meaning"), rows)
+    return "\n\n".join([f"## {name}", f"```text\n{usage}\n```", help_text.strip(), options])
+
+
+# Markdown
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join([f"# {title}", NOTICE, *(part.rstrip() for part in parts)]) + "\n"
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+if __name__ == "__main__":
+    main()

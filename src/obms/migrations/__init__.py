@@ -1,0 +1,44 @@
+"""The schema's history: Alembic revisions that bring any older database to today's tables."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from obms.databases import digests
+from obms.errors import SchemaTooNew
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config
+
+
+def newest() -> str:
+    """The revision this program needs."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def is_known(revision: str) -> bool:
+    """Whether a database of this revision can be brought to today's."""
+    return any(
+        script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
+    )
+
+
+def migrate(engine: Engine, *, name: str = "database", version: str = "unknown") -> str | None:
+    """Bring the database to the newest revision; returns the one it had.
+
+    SchemaTooNew, with nothing changed, when its revision is not one of this program.
+    """
+    with engine.execution_options(writing=True).begin() as connection:
+        found = digests.revision(connection)
+        if found is not None and not is_known(found):
+            raise SchemaTooNew(name=name, found=found, version=version)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return found

@@ -1,0 +1,106 @@
+"""The project around the program: locks, generated pages, links and the first start."""
+
+import os
+import re
+import stat
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import obms
+from docs import generate
+from obms.config import Settings
+from tools import first_run
+
+ROOT = Path(__file__).parents[1]
+LOCKS = sorted(ROOT.glob("*.lock"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=relative)
+def test_each_locked_version_has_a_hash_and_no_lock_names_an_index(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    requirements = re.split(r"\n(?=[a-z0-9])", text)
+    assert all("--hash=sha256:" in requirement for requirement in requirements if "==" in requirement)
+    assert "://" not in text
+
+
+def test_both_locks_agree() -> None:
+    runtime, development = (
+        dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-dev.lock")
+    )
+    assert runtime.items() <= development.items()
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["postgresql"]
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for name in (re.split(r"[\[>=<]", requirement)[0] for requirement in wanted):
+        assert re.search(rf"^{re.escape(name)}==", locked, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(("path", "text"), generate.pages().items(), ids=str)
+def test_the_generated_pages_are_those_of_this_program(path: Path, text: str) -> None:
+    assert path.read_text(encoding="utf-8") == text, "run `make docs`"
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert {kind.exit_code for kind in generate.errors_of_the_program()} <= set(generate.MEANINGS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_in_the_documents_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_first_one() -> None:
+    start = ROOT / "docs" / "README.md"
+    linked = {(start.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+)", start.read_text())}
+    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} <= linked | {start}
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## {obms.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_make_lists_what_it_can_do() -> None:
+    shown = subprocess.run(["make", "-s"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for target in ("run", "test", "check", "bench", "lock", "clean"):
+        assert f"make {target} " in shown
+
+
+def test_the_checks_of_a_change_can_be_run() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_a_first_start_writes_secrets_that_only_their_owner_reads(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    assert first_run.write_settings(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    settings = Settings(_env_file=path)
+    assert len(settings.secret()) == 64
+    assert settings.auth_api_key is not None
+
+
+def test_a_later_start_leaves_the_settings_alone(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("PORT=4000\n", encoding="ascii")
+    assert not first_run.write_settings(path)
+    assert path.read_text(encoding="ascii") == "PORT=4000\n"
+
+
+def test_samples_go_only_into_a_database_that_did_not_exist(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, sqlite_file=tmp_path / "openbadges.db")
+    assert first_run.database_is_new(settings)
+    settings.sqlite_file.touch()
+    assert not first_run.database_is_new(settings)
+    assert not first_run.database_is_new(Settings(_env_file=None, db_type="postgresql"))

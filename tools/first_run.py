@@ -1,0 +1,75 @@
+"""The first start of a server from a checkout: its settings, its database with samples, a first proven backup.
+
+Each step is done only where it is still to be done, so that every later start passes through at once.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from obms.config import Settings, read_settings
+
+SAMPLES = 25
+ENVIRONMENT = """\
+# The settings of this server; docs/reference/settings.md has them all.
+
+# Seals the signing keys. Without it a restored server verifies badges but cannot issue any:
+# keep a copy apart from the backups.
+SECRET_KEY={secret_key}
+
+# The API key of the administrator, for the header X-API-Key.
+AUTH_API_KEY={api_key}
+"""
+
+
+def main() -> None:
+    if write_settings(Path(".env")):
+        print("Wrote .env with a new SECRET_KEY and AUTH_API_KEY. Keep a copy of it apart from the backups.")
+    new = database_is_new(read_settings())
+    obms("migrate")
+    if new:
+        obms("seed", "--credentials", str(SAMPLES))
+    if not any(backup["proven"] for backup in backups()):
+        obms("backup", "run")
+
+
+def write_settings(path: Path) -> bool:
+    """Write the settings of a new server for its owner's eyes only; False where there are some already."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(ENVIRONMENT.format(secret_key=secrets.token_hex(32), api_key=secrets.token_urlsafe(24)))
+    return True
+
+
+def database_is_new(settings: Settings) -> bool:
+    """Whether samples do no harm: only a SQLite file that is not there yet is surely nobody's."""
+    return settings.kind() == "sqlite" and not settings.sqlite_file.exists()
+
+
+def backups() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(obms("backup", "list", "--json", quiet=True))
+    return found
+
+
+def obms(*arguments: str, quiet: bool = False) -> str:
+    """Run a command of the program, and end as it ends when it fails; what it printed, if `quiet`."""
+    if not quiet:
+        print(f"$ obms {' '.join(arguments)}", flush=True)
+    program = Path(sys.executable).with_name("obms")
+    result = subprocess.run(
+        [program, *arguments], check=False, stdout=subprocess.PIPE if quiet else None, encoding="utf-8"
+    )
+    if result.returncode:
+        sys.exit(result.returncode)
+    return result.stdout or ""
+
+
+if __name__ == "__main__":
+    main()
