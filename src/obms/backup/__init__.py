@@ -1,0 +1,34 @@
+"""Backing up, proving and restoring a database; knows nothing of badges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from obms.backup.manifest import Check
+from obms.backup.storage import Folder
+from obms.databases import Carry, Database
+from obms.observe import Clock, Hook
+
+Probe = Callable[[Database], list[Check]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backups:
+    """What every operation needs; made by the composition root.
+
+    `probe` is the application's own proof, run on a scratch copy. `migrate` brings a loaded copy,
+    named and versioned for the error, to today's schema. `check_keys` raises KeyMissing when the
+    copy was sealed with another key. `sealing_key` is the fingerprint of ours.
+    """
+
+    database: Database
+    storage: Folder
+    work: Path
+    version: str
+    sealing_key: str | None
+    probe: Probe
+    migrate: Callable[[Database, str, str], object]
+    check_keys: Callable[[Database], None]
+    carry: Carry
+    clock: Clock
+    notify: Hook

@@ -1,0 +1,139 @@
+"""What is written beside an image: the manifest that commits it, and the verdict about it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from obms.errors import BackupDamaged
+
+FORMAT = 1
+MANIFEST_END = ".json"
+VERDICT_END = ".proof.json"
+LEVELS = ("intact", "restorable", "proven")
+
+Level = Literal["intact", "restorable", "proven"]
+Outcome = Literal["good", "bad", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at, and the figures that were seen."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class _Document:
+    """JSON that notices each changed byte: it ends with a digest of itself, and has one spelling only."""
+
+    def to_bytes(self) -> bytes:
+        content = {name.name: getattr(self, name.name) for name in fields(self)}  # type: ignore[arg-type]
+        return _spell(content | {"digest": _digest(content)})
+
+    @classmethod
+    def from_bytes(cls, name: str, data: bytes) -> Self:
+        """BackupDamaged unless `data` is what `to_bytes` wrote."""
+        try:
+            content = json.loads(data)
+            digest = content.pop("digest")
+            document = cls(**{key: cls._read(key, value) for key, value in content.items()})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise BackupDamaged(name=name, detail="it cannot be read") from error
+        if document.to_bytes() != data or digest != _digest(content):
+            raise BackupDamaged(name=name, detail="it was changed after it was written")
+        return document
+
+    @classmethod
+    def _read(cls, key: str, value: Any) -> Any:
+        if key.endswith("_at"):
+            return datetime.fromisoformat(value)
+        if key == "checks":
+            return tuple(Check(**check) for check in value)
+        return tuple(value) if isinstance(value, list) else value
+
+
+def _digest(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(_spell(content)).hexdigest()
+
+
+def _spell(content: Mapping[str, object]) -> bytes:
+    text = json.dumps(content, default=_plain, ensure_ascii=False, indent=2, sort_keys=True)
+    return text.encode() + b"\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return asdict(value)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(_Document):
+    """An image and all that is known of it without opening it. Sizes are in bytes, times in UTC.
+
+    `digests` is empty for SQLite: there the image is the snapshot, so that its hash is the content.
+    """
+
+    id: str
+    file: str
+    reason: str
+    database: str
+    server_version: str
+    app_version: str
+    revision: str | None
+    started_at: datetime
+    ended_at: datetime
+    codecs: tuple[str, ...]
+    raw_bytes: int
+    raw_sha256: str
+    bytes: int
+    sha256: str
+    rows: Mapping[str, int]
+    digests: Mapping[str, str]
+    sealing_key: str | None
+    tools: Mapping[str, str]
+    format: int = FORMAT
+
+    @property
+    def fingerprint(self) -> str:
+        """What a verdict names the manifest by."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(_Document):
+    """What a proof found: `level` is the highest one that holds.
+
+    `bad` says that the backup is bad; `unknown` that it could not be judged. It holds for the
+    manifest it names, and for no other.
+    """
+
+    id: str
+    manifest: str
+    outcome: Outcome
+    level: Level | None
+    wanted: Level
+    judged_at: datetime
+    checks: tuple[Check, ...]
+    hint: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def proven(self) -> bool:
+        return self.outcome == "good" and self.level == "proven"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the level that was asked for holds."""
+        return self.outcome == "good"
+
+    @property
+    def reason(self) -> str:
+        """The first check that failed, in one line."""
+        failed = next((check for check in self.checks if not check.ok), None)
+        return f"{failed.name}: {failed.detail}" if failed else "no proof was made"

@@ -1,0 +1,136 @@
+"""Carrying revocations from a live database into one that is restored over it: a restore never un-revokes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from obms.schema import issuers, revocations, status_entries, status_lists
+
+BATCH = 1000
+
+Key = tuple[str, str]
+
+
+def carry_revocations(old: sa.Connection, new: sa.Connection) -> int:
+    """Bring each revocation and suspension of `old` that `new` lacks over into it; how many.
+
+    Lists opened after the backup come over too where their issuer is there, and the counter of
+    each list is raised, so that a place is never given twice. A suspension that was lifted after
+    the backup stays suspended: that errs on the safe side, and lifting it again is one request.
+    """
+    _carry_lists(old, new)
+    return sum(_carry_batch(old, new, batch) for batch in _batches(old))
+
+
+def _carry_lists(old: sa.Connection, new: sa.Connection) -> None:
+    columns = [column for column in status_lists.c if column.name not in ("document", "signed_at")]
+    for batch in old.execution_options(yield_per=BATCH).execute(sa.select(*columns)).mappings().partitions():
+        there = set(new.execute(_ids(status_lists, [row["id"] for row in batch])).scalars())
+        known = set(new.execute(_ids(issuers, [row["issuer_id"] for row in batch])).scalars())
+        fresh = [dict(row) for row in batch if row["id"] not in there and row["issuer_id"] in known]
+        if fresh:
+            new.execute(sa.insert(status_lists), fresh)
+        for row in batch:
+            _raise_counter(new, row["id"], row["next_index"])
+
+
+def _ids(table: sa.Table, ids: Sequence[str]) -> sa.Select[Any]:
+    return sa.select(table.c.id).where(table.c.id.in_(set(ids)))
+
+
+def _raise_counter(new: sa.Connection, list_id: str, next_index: int) -> None:
+    new.execute(
+        sa.update(status_lists)
+        .where(status_lists.c.id == list_id, status_lists.c.next_index < next_index)
+        .values(next_index=sa.case((status_lists.c.size < next_index, status_lists.c.size), else_=next_index))
+    )
+
+
+def _batches(old: sa.Connection) -> Iterator[Sequence[sa.RowMapping]]:
+    """The revocations of `old`, each with its place, in the order of their keys."""
+    query = sa.select(revocations, status_entries.c.list_id, status_entries.c.position).select_from(
+        revocations.join(status_entries)
+    )
+    key = sa.tuple_(revocations.c.credential_id, revocations.c.purpose)
+    query = query.order_by(revocations.c.credential_id, revocations.c.purpose).limit(BATCH)
+    rows = old.execute(query).mappings().all()
+    while rows:
+        yield rows
+        last = rows[-1]
+        rows = old.execute(query.where(key > (last["credential_id"], last["purpose"]))).mappings().all()
+
+
+def _carry_batch(old: sa.Connection, new: sa.Connection, batch: Sequence[sa.RowMapping]) -> int:
+    there = _keys(new, revocations, batch)
+    missing = [row for row in batch if _key(row) not in there]
+    if not missing:
+        return 0
+    _carry_entries(old, new, missing)
+    placed = _keys(new, status_entries, missing)
+    carried = [row for row in missing if _key(row) in placed]
+    if carried:
+        _insert_revocations(new, carried)
+        _set_bits(new, carried)
+    return len(carried)
+
+
+def _key(row: sa.RowMapping) -> Key:
+    return row["credential_id"], row["purpose"]
+
+
+def _keys(connection: sa.Connection, table: sa.Table, rows: Sequence[sa.RowMapping]) -> set[Key]:
+    ids = {row["credential_id"] for row in rows}
+    query = sa.select(table.c.credential_id, table.c.purpose).where(table.c.credential_id.in_(ids))
+    return {(row.credential_id, row.purpose) for row in connection.execute(query)}
+
+
+def _carry_entries(old: sa.Connection, new: sa.Connection, rows: Sequence[sa.RowMapping]) -> None:
+    """Both places of each credential that has none in `new`, where the list is there."""
+    placed = _keys(new, status_entries, rows)
+    ids = {row["credential_id"] for row in rows if _key(row) not in placed}
+    if not ids:
+        return
+    entries = old.execute(
+        sa.select(status_entries).where(status_entries.c.credential_id.in_(ids))
+    ).mappings().all()
+    lists = set(new.execute(_ids(status_lists, [entry["list_id"] for entry in entries])).scalars())
+    taken = _keys(new, status_entries, entries)
+    # After two histories have parted, another credential may stand in the place: it keeps it.
+    occupied = _occupied(new, entries)
+    fresh = [
+        {**entry, "value": False}
+        for entry in entries
+        if entry["list_id"] in lists
+        and _key(entry) not in taken
+        and (entry["list_id"], entry["position"]) not in occupied
+    ]
+    if fresh:
+        new.execute(sa.insert(status_entries), fresh)
+
+
+def _occupied(new: sa.Connection, rows: Sequence[sa.RowMapping]) -> set[tuple[str, int]]:
+    place = sa.tuple_(status_entries.c.list_id, status_entries.c.position)
+    places = [(row["list_id"], row["position"]) for row in rows]
+    query = sa.select(status_entries.c.list_id, status_entries.c.position).where(place.in_(places))
+    return {(row.list_id, row.position) for row in new.execute(query)}
+
+
+def _insert_revocations(new: sa.Connection, rows: Sequence[sa.RowMapping]) -> None:
+    names = [column.name for column in revocations.c]
+    new.execute(sa.insert(revocations), [{name: row[name] for name in names} for row in rows])
+
+
+def _set_bits(new: sa.Connection, rows: Sequence[sa.RowMapping]) -> None:
+    """Set the bits, and have the signed lists signed anew."""
+    entries, held = status_entries, status_lists.c.changed_at
+    latest = sa.literal(max(row["revoked_at"] for row in rows), held.type)
+    for purpose in {row["purpose"] for row in rows}:
+        ids = [row["credential_id"] for row in rows if row["purpose"] == purpose]
+        here = sa.and_(entries.c.credential_id.in_(ids), entries.c.purpose == purpose)
+        new.execute(
+            sa.update(status_lists)
+            .where(status_lists.c.id.in_(sa.select(entries.c.list_id).where(here)))
+            .values(changed_at=sa.case((held < latest, latest), else_=held), signed_at=None)
+        )
+        new.execute(sa.update(entries).where(here).values(value=True))

@@ -1,0 +1,67 @@
+"""The proof of a signed document, checked by a public key, whatever its validity in time."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from openbadgeslib.ob3 import OB3LdpVerifier, OB3VerificationError
+
+from obms.domain import ProofKind
+from obms.specs import Json, ob3
+
+# The library judges the time last, after form and signature: who gets that far has a valid proof.
+ABOUT_TIME = ("Credential has expired", "Credential is not yet valid")
+WITHOUT_TIME = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+
+
+class BadSignature(Exception):
+    """The proof is not one of this document by this key."""
+
+
+def check(document: str, proof: ProofKind, public_pem: str) -> Json:
+    """The credential that the proof covers, all of it. BadSignature says why there is none."""
+    return _check_jwt(document, public_pem) if proof == "jwt" else _check_data_integrity(document, public_pem)
+
+
+def _check_data_integrity(document: str, public_pem: str) -> Json:
+    try:
+        OB3LdpVerifier(pubkey_pem=public_pem).verify(document)
+    except OB3VerificationError as error:
+        if not str(error).startswith(ABOUT_TIME):
+            raise BadSignature(str(error)) from error
+    return dict(json.loads(document))
+
+
+def _check_jwt(document: str, public_pem: str) -> Json:
+    try:
+        claims = jwt.decode(
+            document, load_pem_public_key(public_pem.encode()), algorithms=["EdDSA"], options=WITHOUT_TIME
+        )
+        credential = ob3.jwt_document(claims)
+        expected = ob3.jwt_claims(credential)
+    except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
+        raise BadSignature(str(error)) from error
+    if claims != expected:
+        raise BadSignature("the registered claims contradict the credential")
+    return credential
+
+
+def read(document: str, proof: ProofKind) -> Json:
+    """The credential of a document, its proof not checked."""
+    if proof == "jwt":
+        return ob3.jwt_document(jwt.decode(document, options={"verify_signature": False}))
+    return dict(json.loads(document))
+
+
+def method_of(document: str, proof: ProofKind) -> str | None:
+    """The verification method that a document names."""
+    if proof == "jwt":
+        return _text(jwt.get_unverified_header(document).get("kid"))
+    embedded = json.loads(document).get("proof")
+    return _text(embedded.get("verificationMethod")) if isinstance(embedded, Mapping) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
