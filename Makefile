@@ -18,7 +18,7 @@ help: ## Show this list
 		printf '  make %-8s %s\n' "$$name" "$$what"; done
 
 run: $(VENV)/run.stamp ## Run the server at http://localhost:3000, with sample badges and daily proven backups
-	@$(BIN)/python tools/first_run.py
+	@$(BIN)/python -m tools.first_run
 	@exec $(BIN)/obms serve $(ARGS)
 
 test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word" chooses some
@@ -35,11 +35,11 @@ format: $(VENV)/dev.stamp ## Format the code
 	$(BIN)/ruff format --quiet
 
 bench: $(VENV)/dev.stamp ## Measure against the usual commands. ARGS="--credentials 100000" for less
-	@$(BIN)/python benchmarks/compare_faults.py
-	@$(BIN)/python benchmarks/bench.py $(ARGS)
+	@$(BIN)/python -m benchmarks.compare_faults
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 docs: $(VENV)/dev.stamp ## Write the generated tables of docs/reference again
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m docs.generate
 
 lock: ## Choose versions again (needs uv)
 	$(LOCK) --upgrade -o requirements.lock

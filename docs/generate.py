@@ -4,13 +4,12 @@
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import click
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from obms import cli, errors
 from obms.config import SECRETS, Settings
@@ -18,6 +17,7 @@ from obms.config import SECRETS, Settings
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 NOTICE = "<!-- Written by `make docs`; change the program, not this file. -->"
+UNEXPECTED = 500
 MEANINGS = {
     0: "done",
     1: "unexpected: a bug",
@@ -34,19 +34,9 @@ MEANINGS = {
 
 
 def main() -> None:
-    for path, text in pages().items():
-        path.write_text(text, encoding="utf-8")
+    for path, page in PAGES.items():
+        path.write_text(page(), encoding="utf-8")
         print(f"wrote {path.relative_to(ROOT)}")
-
-
-def pages() -> dict[Path, str]:
-    """Each generated file with what it must hold."""
-    return {
-        REFERENCE / "settings.md": settings_page(),
-        REFERENCE / "exit-codes.md": exit_codes_page(),
-        REFERENCE / "commands.md": commands_page(),
-        ROOT / ".env.example": environment_example(),
-    }
 
 
 # Settings
@@ -56,7 +46,8 @@ def settings_page() -> str:
     lead = (
         "Read from the environment, or from a file `.env` in the working folder; the environment wins. "
         "Durations are seconds, or end in `s`, `m`, `h` or `d`. "
-        f"A secret ({_listed(SECRETS)}) may stand in a file instead: `SECRET_KEY_FILE` names the one of `SECRET_KEY`."
+        f"A secret ({_listed(SECRETS)}) may stand in a file instead: `SECRET_KEY_FILE` names the one"
+        " of `SECRET_KEY`."
     )
     rows = (
         (f"`{name}`", f"`{default}`" if default else "", meaning) for name, default, meaning in _settings()
@@ -65,7 +56,7 @@ def settings_page() -> str:
 
 
 def environment_example() -> str:
-    lead = "# Copy to .env and change. Everything has a default but SECRET_KEY; what is commented out is the default.\n"
+    lead = "# Copy to .env and change. Only SECRET_KEY has to be set; what is commented out is the default.\n"
     return lead + "".join(
         f"\n# {meaning}\n{'#' if name != 'SECRET_KEY' else ''}{name}={default}\n"
         for name, default, meaning in _settings()
@@ -89,13 +80,23 @@ def _written(default: object) -> str:
 
 def exit_codes_page() -> str:
     lead = "A command ends with one of these, and prints on standard error what happened and what to do."
+    kinds = errors_of_the_program()
     codes = _table(("exit", "meaning"), ((str(code), meaning) for code, meaning in MEANINGS.items()))
-    rows = ((str(kind.exit_code), _message(kind), _hint(kind)) for kind in errors_of_the_program() if kind.exit_code != 1)
-    told = "## What is printed\n\n" + _table(("exit", "message", "what to do"), rows)
-    over = "## Over HTTP\n\n" + _table(
-        ("status", "message"), ((str(kind.status), _message(kind)) for kind in errors_of_the_program() if kind.status != 500)
+    told = _table(
+        ("exit", "message", "what to do"),
+        (
+            (str(kind.exit_code), _message(kind), _placeholders(kind.hint))
+            for kind in kinds
+            if kind.exit_code > 1
+        ),
     )
-    return _page("Exit codes and errors", lead, codes, told, over)
+    over_http = _table(
+        ("status", "message"),
+        ((str(kind.status), _message(kind)) for kind in kinds if kind.status != UNEXPECTED),
+    )
+    return _page(
+        "Exit codes and errors", lead, codes, "## What is printed", told, "## What HTTP answers", over_http
+    )
 
 
 def errors_of_the_program() -> list[type[errors.ObmsError]]:
@@ -105,10 +106,6 @@ def errors_of_the_program() -> list[type[errors.ObmsError]]:
 
 def _message(kind: type[errors.ObmsError]) -> str:
     return _placeholders(inspect.getdoc(kind) or "")
-
-
-def _hint(kind: type[errors.ObmsError]) -> str:
-    return _placeholders(kind.hint)
 
 
 def _placeholders(text: str) -> str:
@@ -121,28 +118,30 @@ def _placeholders(text: str) -> str:
 
 def commands_page() -> str:
     lead = "`obms <command> --help` says the same, with an example."
-    root = typer.main.get_command(cli.app)
-    sections = [_command(name, command) for name, command in _commands(root, "obms")]
+    sections = [
+        _command(name, command) for name, command in _commands(typer.main.get_command(cli.app), "obms")
+    ]
     return _page("Commands", lead, *sections)
 
 
-def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, groups passed through, in the order of the program."""
-    if isinstance(command, click.Group):
+def _commands(command: object, name: str) -> Iterator[tuple[str, TyperCommand]]:
+    """Every command that does something, in the order of the program, groups passed through."""
+    if isinstance(command, TyperGroup):
         for word, inner in command.commands.items():
             yield from _commands(inner, f"{name} {word}")
-    elif not command.hidden:
+    elif isinstance(command, TyperCommand) and not command.hidden:
         yield name, command
 
 
-def _command(name: str, command: click.Command) -> str:
-    context = click.Context(command)
+def _command(name: str, command: TyperCommand) -> str:
+    context = typer.Context(command)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    help_text = inspect.cleandoc(command.help or "").replace("\b", "")
-    records = [param.get_help_record(context) for param in command.params]
+    help_text = inspect.cleandoc(command.help or "").replace("\b", "").strip()
+    records = (parameter.get_help_record(context) for parameter in command.params)
     rows = ((f"`{written}`", meaning) for written, meaning in filter(None, records))
-    options = _table(("option", "meaning"), rows)
-    return "\n\n".join([f"## {name}", f"```text\n{usage}\n```", help_text.strip(), options])
+    return "\n\n".join(
+        [f"## {name}", f"```text\n{usage}\n```", help_text, _table(("option", "meaning"), rows)]
+    )
 
 
 # Markdown
@@ -152,13 +151,21 @@ def _page(title: str, *parts: str) -> str:
     return "\n\n".join([f"# {title}", NOTICE, *(part.rstrip() for part in parts)]) + "\n"
 
 
-def _table(head: tuple[str, ...], rows: Any) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
+
+
+PAGES = {
+    REFERENCE / "settings.md": settings_page,
+    REFERENCE / "exit-codes.md": exit_codes_page,
+    REFERENCE / "commands.md": commands_page,
+    ROOT / ".env.example": environment_example,
+}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ class Server:
     bin_dir: Path
     programs: Path
     folder: Path
+    options: Mapping[str, str]
     host: str = HOST
     user: str = SUPERUSER
 
@@ -67,7 +68,7 @@ class Server:
         return result.stdout.rstrip("\n")
 
     def start(self) -> None:
-        """Start it and wait until it answers; RuntimeError, with the end of its log, when it does not."""
+        """Start it and wait until it answers; RuntimeError, with the end of its log, if it does not."""
         log = self.folder / "server.log"
         given = " ".join(f"-c {name}={value}" for name, value in self._options().items())
         try:
@@ -96,7 +97,12 @@ class Server:
         return str(self.folder / "data")
 
     def _options(self) -> dict[str, str]:
-        return {**OPTIONS, "port": str(self.port), "unix_socket_directories": str(self.folder)}
+        return {
+            **OPTIONS,
+            **self.options,
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+        }
 
     def _run(self, name: str, *arguments: str) -> None:
         code = self._call(name, *arguments)
@@ -120,8 +126,8 @@ class Server:
 
 
 @contextmanager
-def running_server(bin_dir: Path | None = None) -> Iterator[Server]:
-    """A new server with an empty cluster, stopped and removed at the end."""
+def running_server(bin_dir: Path | None = None, **options: str) -> Iterator[Server]:
+    """A new server with an empty cluster, stopped and removed at the end; `options` are its settings."""
     bin_dir = bin_dir or installed_programs()
     folder = Path(tempfile.mkdtemp(prefix="obms-pg-", dir="/tmp"))  # the path of a socket must be short
     try:
@@ -132,6 +138,7 @@ def running_server(bin_dir: Path | None = None) -> Iterator[Server]:
             bin_dir=bin_dir,
             programs=_reachable(bin_dir, folder),
             folder=folder,
+            options=options,
         )
         server.make_cluster()
         try:

@@ -60,6 +60,11 @@ def test_stopping_twice_is_stopping_once(server: postgres.Server) -> None:
     assert server.running()
 
 
+def test_its_settings_can_be_chosen() -> None:
+    with postgres.running_server(fsync="on") as started:
+        assert started.psql("SHOW fsync") == "on"
+
+
 def test_nothing_of_it_is_left() -> None:
     with postgres.running_server() as started:
         url, folder = started.url(), started.folder

@@ -1,4 +1,4 @@
-"""The first start of a server from a checkout: its settings, its database with samples, a first proven backup.
+"""The first start of a server from a checkout: settings, a database with samples, a first proven backup.
 
 Each step is done only where it is still to be done, so that every later start passes through at once.
 """
