@@ -1,0 +1,164 @@
+"""The console blocks of the documents, typed as they stand there and compared with what they show.
+
+A line that starts with `$ ` is typed into a shell that runs through the whole page; the lines below it
+are what it must print, where `...` stands for anything. Each page has a new server with samples.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from obms.config import Settings
+from tools import first_run
+
+DOCS = Path(__file__).parents[1] / "docs"
+PROGRAMS = Path(sys.executable).parent
+START_SECONDS = 30.0
+PAUSE_SECONDS = 0.1
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted(page for page in DOCS.rglob("*.md") if BLOCK.search(page.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A command with what it has to print."""
+
+    command: str
+    printed: str
+
+
+class Shell:
+    """A shell that stays, so that a later command finds the variables of an earlier one."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            ["bash", "--norc"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+
+    def type(self, command: str) -> tuple[str, int]:
+        """What a command prints and the status it ends with."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        mark = f"end-{secrets.token_hex(8)}"
+        self.process.stdin.write(f"{command}\nprintf '\\n%s %s\\n' {mark} $?\n")
+        self.process.stdin.flush()
+        printed: list[str] = []
+        for line in self.process.stdout:
+            if line.startswith(mark):
+                return "".join(printed).strip("\n"), int(line.split()[1])
+            printed.append(line)
+        raise AssertionError(f"the shell ended in {command!r}: {''.join(printed)}")
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[tuple[Shell, int]]:
+    """A server with samples in `folder`, and a shell beside it; the port it listens on."""
+    port = _free_port()
+    environment = _environment(port)
+    assert first_run.write_settings(folder / ".env")
+    for command in (("migrate",), ("seed", "--credentials", str(first_run.SAMPLES))):
+        subprocess.run([PROGRAMS / "obms", *command], cwd=folder, env=environment, check=True)
+    with (folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [PROGRAMS / "obms", "serve"], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    shell = Shell(folder, environment)
+    try:
+        _wait_until_it_answers(process, port)
+        yield shell, port
+    finally:
+        shell.close()
+        process.terminate()
+        process.wait(START_SECONDS)
+
+
+def _environment(port: int) -> dict[str, str]:
+    names = {name.upper() for name in Settings.model_fields}
+    outside = {name: value for name, value in os.environ.items() if name not in names}
+    path = f"{PROGRAMS}{os.pathsep}{outside['PATH']}"
+    url = f"http://localhost:{port}"
+    return {**outside, "PATH": path, "PORT": str(port), "BASE_URL": url, "COLUMNS": "110", "NO_COLOR": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"http://localhost:{port}/health")
+        except httpx.TransportError:
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"the server ended with {process.wait(PAUSE_SECONDS)}") from None
+        else:
+            return
+    raise AssertionError("the server did not start")
+
+
+def steps_of(page: str) -> list[Step]:
+    """The commands of a page in order; a backslash at the end of a line goes on in the next."""
+    steps = []
+    for block in BLOCK.findall(page):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = part.replace("\\\n", "\0").partition("\n")
+            steps.append(Step(command=command.replace("\0", "\\\n"), printed=printed.strip("\n")))
+    return steps
+
+
+def matches(wanted: str, printed: str) -> bool:
+    pattern = re.escape(wanted).replace(r"\.\.\.", ".*")
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
+    with server(tmp_path) as (shell, port):
+        for step in steps_of(page.read_text(encoding="utf-8").replace("localhost:3000", f"localhost:{port}")):
+            printed, status = shell.type(step.command)
+            assert status == 0, f"{step.command}\nended with {status}:\n{printed}"
+            assert matches(step.printed, printed), (
+                f"{step.command}\nshould print:\n{step.printed}\nand not:\n{printed}"
+            )
+
+
+def test_a_page_is_read_as_it_is_written() -> None:
+    page = "Text\n\n```console\n$ first \\\n  --more\nsaid ...\n$ second\n```\n\n```sh\n$ not run\n```\n"
+    assert steps_of(page) == [
+        Step(command="first \\\n  --more", printed="said ..."),
+        Step(command="second", printed=""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "printed", "same"),
+    [("a ... c", "a b c", True), ("a\n...\nc", "a\n1\n2\nc", True), ("a", "ab", False), ("", "a", False)],
+)
+def test_what_is_shown_is_compared(wanted: str, printed: str, *, same: bool) -> None:
+    assert matches(wanted, printed) is same
