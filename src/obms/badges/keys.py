@@ -175,3 +175,10 @@ def _did_document(did: str, keys: list[SigningKey], site_url: str) -> Json:
         return {"@context": ["https://www.w3.org/ns/did/v1"], "id": did, "verificationMethod": []}
     methods = [(key.id, public_jwk_from_pem(key.public_pem)) for key in keys]
     return dict(build_did_document(did, methods))
+
+
+def check_keys(connection: sa.Connection, site: Site) -> None:
+    """KeyMissing when a key in use was sealed with another SECRET_KEY than this site's."""
+    for key in keys_of(connection):
+        if key.retired_at is None:
+            open_private(site, key)

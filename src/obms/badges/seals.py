@@ -27,11 +27,12 @@ class Seal:
     fingerprint is derived apart from the key, so that it may stand in logs and manifests.
     """
 
-    __slots__ = ("_cipher", "_mark")
+    __slots__ = ("_cipher", "_mark", "_root")
 
     def __init__(self, secret: str) -> None:
         self._cipher = ChaCha20Poly1305(_derive(secret, b"obms sealing key 1", 32))
         self._mark = _derive(secret, b"obms fingerprint 1", FINGERPRINT_SIZE)
+        self._root = _derive(secret, b"obms derivation root 1", 32).hex()
 
     def __repr__(self) -> str:
         return f"Seal({self.fingerprint})"
@@ -40,6 +41,10 @@ class Seal:
     def fingerprint(self) -> str:
         """16 hexadecimal characters that name the secret and reveal nothing of it."""
         return self._mark.hex()
+
+    def derive(self, purpose: str, length: int) -> bytes:
+        """Bytes that only the holder of the secret can make, the same each time (for seeding)."""
+        return _derive(self._root, purpose.encode(), length)
 
     def seal(self, plain: bytes, context: str, *, nonce: bytes | None = None) -> bytes:
         """Seal for one context (the id of the key), outside of which it does not open.

@@ -55,6 +55,11 @@ def read(document: str, proof: ProofKind) -> Json:
     return dict(json.loads(document))
 
 
+def read_text(token: str) -> str:
+    """The credential inside a VC-JWT, as JSON text."""
+    return json.dumps(read(token, "jwt"), ensure_ascii=False, separators=(",", ":"))
+
+
 def method_of(document: str, proof: ProofKind) -> str | None:
     """The verification method that a document names."""
     if proof == "jwt":

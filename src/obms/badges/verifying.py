@@ -6,9 +6,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from obms.badges import Site, credentials, keys, signatures, statuses
-from obms.domain import REVOCATION, ProofKind, Status
+from obms.domain import ProofKind, Status
 from obms.errors import NotFound
-from obms.schema import revocations
 from obms.specs import Json
 
 CRYPTOSUITES: dict[ProofKind, str] = {"data-integrity": "eddsa-rdfc-2022", "jwt": "EdDSA"}
@@ -124,10 +123,6 @@ def verify(connection: sa.Connection, site: Site, credential_id: str) -> Verdict
 
 
 def is_deleted(connection: sa.Connection, credential_id: str) -> bool:
-    """Whether a credential that is not there any more once was."""
-    query = sa.select(revocations.c.credential_id).where(
-        revocations.c.credential_id == credential_id,
-        revocations.c.purpose == REVOCATION,
-        revocations.c.reason == statuses.REASON_DELETED,
-    )
-    return connection.execute(query).first() is not None
+    """Whether a credential that is not there was: its revocation stays."""
+    status = statuses.read_status(connection, credential_id)
+    return status is not None and status.revoked

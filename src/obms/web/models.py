@@ -134,9 +134,9 @@ class AchievementBody(Body):
     tags: Annotated[list[Name], Field(max_length=LIST_LIMIT)] = []
     alignment: Annotated[list[AlignmentBody], Field(max_length=LIST_LIMIT), BeforeValidator(_list)] = []
     version: Name | None = None
-    achievement_type: Annotated[
-        str, Field(pattern=r"^([A-Z][A-Za-z]{1,60}|ext:[a-zA-Z0-9._-]{1,100})$", alias="achievementType")
-    ] | None = None
+    achievement_type: str | None = Field(
+        None, alias="achievementType", pattern=r"^([A-Z][A-Za-z]{1,60}|ext:[a-zA-Z0-9._-]{1,100})$"
+    )
 
     def to_domain(self, id: str, issuer_id: str, now: datetime) -> domain.Achievement:
         alignments = (alignment.model_dump(exclude_none=True) for alignment in self.alignment)

@@ -1,0 +1,216 @@
+"""The rows of a stretch of seeded credentials, really signed; any stretch can be made by any process."""
+
+import base64
+import hashlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from openbadgeslib.ob3 import add_data_integrity_proof
+
+from obms.badges import keys, statuses
+from obms.badges.seeding_cast import EPOCH, OPENED, ROTATED, Cast, SeededKey, seeded_id
+from obms.badges.seeding_words import EVIDENCE_NAMES, NARRATIVES, PEOPLE, REASONS
+from obms.domain import PURPOSES, REVOCATION, SUSPENSION, Credential, ProofKind, Purpose, Recipient, StatusEntry
+from obms.specs import Json, credential_url, iso, issuer_did, ob3
+
+# Which issuer the n-th credential is from, again and again: some issue more than others.
+ORDER = (0, 1, 0, 2, 1, 3, 0, 4, 1, 5, 0, 6, 2, 7, 3, 0)
+SHARE_REVOKED, SHARE_SUSPENDED, SHARE_EXPIRING, SHARE_EVIDENCE, SHARE_NARRATIVE = 0.02, 0.01, 0.25, 0.5, 0.4
+DAYS_BEFORE, DAYS_AFTER = (ROTATED - OPENED).days - 60, (EPOCH - ROTATED).days - 60
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def turn_of(number: int) -> tuple[int, int]:
+    """The issuer of the n-th credential, and how many that issuer had before it."""
+    rounds, place = divmod(number, len(ORDER))
+    issuer = ORDER[place]
+    return issuer, rounds * ORDER.count(issuer) + ORDER[:place].count(issuer)
+
+
+def list_id(seed: int, issuer: int, purpose: Purpose, nth: int) -> str:
+    return seeded_id(seed, "list", issuer, purpose, nth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """The document of an achievement without what differs from one recipient to the next."""
+
+    document: Json
+    subject: Json
+
+
+class Writer:
+    """Makes rows in one process, with the keys open and the templates at hand."""
+
+    def __init__(self, cast: Cast, proof: ProofKind) -> None:
+        self.cast = cast
+        self.proof = proof
+        self._templates = [
+            [_template(cast, number, place) for place in range(len(own))]
+            for number, own in enumerate(cast.achievements)
+        ]
+        self._signers = {
+            key.id: _signer(cast, number, key, proof) for number, own in enumerate(cast.keys) for key in own
+        }
+
+    def rows(self, first: int, last: int) -> Rows:
+        """The rows of the credentials from `first` up to `last`; `first` decides the chances."""
+        chance = random.Random(f"{self.cast.seed}/{first}")  # noqa: S311 - the same data each time
+        rows: Rows = {"credentials": [], "status_entries": [], "revocations": []}
+        for number in range(first, last):
+            self._add(rows, number, chance)
+        return rows
+
+    def _add(self, rows: Rows, number: int, chance: random.Random) -> None:
+        issuer, nth = turn_of(number)
+        id = seeded_id(self.cast.seed, "credential", number)
+        row = self._credential(number, id, issuer, chance)
+        entries = [_entry(self.cast.seed, issuer, purpose, nth) for purpose in PURPOSES]
+        row["document"] = self._document(row, issuer, entries)
+        del row["place"]
+        rows["credentials"].append(row)
+        fate = chance.random()
+        fates = {REVOCATION: fate < SHARE_REVOKED, SUSPENSION: 1 - fate < SHARE_SUSPENDED}
+        for entry in entries:
+            value = fates[entry.purpose]
+            key = {"credential_id": id, "purpose": entry.purpose}
+            rows["status_entries"].append(
+                {**key, "list_id": entry.list_id, "position": entry.position, "value": value}
+            )
+            if value:
+                revoked_at = row["issued_at"] + timedelta(days=chance.randrange(1, 30))
+                rows["revocations"].append({**key, "reason": chance.choice(REASONS), "revoked_at": revoked_at})
+
+    def _credential(self, number: int, id: str, issuer: int, chance: random.Random) -> dict[str, Any]:
+        """The row without its document; `place` is that of the achievement."""
+        own = self.cast.keys[issuer]
+        key = own[chance.randrange(len(own))]
+        opened, days = (OPENED, DAYS_BEFORE) if key.retired else (ROTATED, DAYS_AFTER)
+        issued_at = opened + timedelta(days=chance.randrange(10, days), seconds=chance.randrange(86400))
+        place = chance.randrange(len(self.cast.achievements[issuer]))
+        return {
+            "id": id,
+            "issuer_id": self.cast.issuers[issuer].id,
+            "achievement_id": self.cast.achievements[issuer][place].id,
+            "key_id": key.id,
+            "proof": self.proof,
+            "place": place,
+            "recipient": _recipient(number, chance),
+            "extra": _extra(number, chance),
+            "issued_at": issued_at,
+            # Half of those that end have ended, whenever it is looked at; the others end in twenty years.
+            "expires_at": issued_at + timedelta(days=chance.choice((30, 20 * 365)))
+            if chance.random() < SHARE_EXPIRING
+            else None,
+            "created_at": issued_at + timedelta(microseconds=number % 1_000_000),
+        }
+
+    def _document(self, row: dict[str, Any], issuer: int, entries: Sequence[StatusEntry]) -> str:
+        template = self._templates[issuer][row["place"]]
+        extra = row["extra"] or {}
+        subject = dict(template.subject, identifier=[ob3.identity_object(Recipient(**row["recipient"]))])
+        if "narrative" in extra:
+            subject["narrative"] = extra["narrative"]
+        document = {
+            **template.document,
+            "id": credential_url(self.cast.site_url, row["id"]),
+            "validFrom": iso(row["issued_at"]),
+            "credentialSubject": subject,
+            "credentialStatus": [ob3.status_object(entry, self.cast.site_url) for entry in entries],
+        }
+        if row["expires_at"]:
+            document["validUntil"] = iso(row["expires_at"])
+        if "evidence" in extra:
+            document["evidence"] = [_evidence(evidence) for evidence in extra["evidence"]]
+        return self._signers[row["key_id"]](document, row)
+
+
+Signer = Callable[[Json, dict[str, Any]], str]
+
+
+def _template(cast: Cast, issuer: int, place: int) -> Template:
+    achievement = cast.achievements[issuer][place]
+    document = ob3.credential_document(
+        Credential(
+            id="",
+            issuer=cast.issuers[issuer],
+            achievement=achievement,
+            recipient=Recipient(type="email", identity="x", hashed=True),
+            issued_at=EPOCH,
+        ),
+        cast.site_url,
+    )
+    subject = document["credentialSubject"]
+    if not isinstance(subject, dict):
+        raise TypeError("the subject of a credential is an object")
+    return Template(document=document, subject=subject)
+
+
+def _entry(seed: int, issuer: int, purpose: Purpose, nth: int) -> StatusEntry:
+    which, counter = divmod(nth, statuses.LIST_SIZE)
+    id = list_id(seed, issuer, purpose, which)
+    return StatusEntry(purpose=purpose, list_id=id, position=statuses.scatter(id, statuses.LIST_SIZE, counter))
+
+
+def _recipient(number: int, chance: random.Random) -> dict[str, Any]:
+    salt = f"{chance.getrandbits(64):016x}"
+    person = f"{chance.choice(PEOPLE)}.{number}@example.org"
+    digest = hashlib.sha256(f"{person}{salt}".encode()).hexdigest()
+    return {"type": "email", "identity": f"sha256${digest}", "hashed": True, "salt": salt}
+
+
+def _extra(number: int, chance: random.Random) -> dict[str, Any] | None:
+    extra: dict[str, Any] = {}
+    if chance.random() < SHARE_EVIDENCE:
+        name, story = chance.choice(EVIDENCE_NAMES), chance.choice(NARRATIVES)
+        extra["evidence"] = [{"url": f"https://work.example.org/{number}", "name": name, "narrative": story}]
+    if chance.random() < SHARE_NARRATIVE:
+        extra["narrative"] = chance.choice(NARRATIVES)
+    return extra or None
+
+
+def _evidence(evidence: dict[str, str]) -> Json:
+    return {
+        "id": evidence["url"],
+        "type": ["Evidence"],
+        "narrative": evidence["narrative"],
+        "name": evidence["name"],
+    }
+
+
+def _signer(cast: Cast, issuer: int, key: SeededKey, proof: ProofKind) -> Signer:
+    private = Ed25519PrivateKey.from_private_bytes(key.private)
+    method = f"{issuer_did(cast.site_url, cast.issuers[issuer].id)}#{key.id}"
+    return _jwt_signer(private, method) if proof == "jwt" else _data_integrity_signer(private, method)
+
+
+def _jwt_signer(private: Ed25519PrivateKey, method: str) -> Signer:
+    head = _base64(_compact({"alg": "EdDSA", "kid": method, "typ": "JWT"})) + b"."
+
+    def sign(document: Json, row: dict[str, Any]) -> str:
+        signed = head + _base64(_compact(ob3.jwt_claims(document)))
+        return (signed + b"." + _base64(private.sign(signed))).decode()
+
+    return sign
+
+
+def _data_integrity_signer(private: Ed25519PrivateKey, method: str) -> Signer:
+    pem = keys.private_pem(private)
+
+    def sign(document: Json, row: dict[str, Any]) -> str:
+        return _compact(add_data_integrity_proof(document, pem, method, created=row["issued_at"])).decode()
+
+    return sign
+
+
+def _base64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _compact(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,49 @@
+"""The HTTP API: the application for a server, and what uvicorn starts."""
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from obms import app
+from obms.app import Server
+from obms.web import (
+    achievements,
+    credentials,
+    envelope,
+    front,
+    health,
+    issuers,
+    problems,
+    published,
+    status_lists,
+    version2,
+)
+
+
+def create_app(server: Server) -> FastAPI:
+    """The API of a server. It keeps nothing between requests but the server itself."""
+    api = FastAPI(
+        title="openbadges-modular-server",
+        summary="An Open Badges server whose database cannot be lost",
+        version=server.version,
+        generate_unique_id_function=_operation_id,
+    )
+    api.state.server = server
+    api.state.started = server.site.clock()
+    api.add_middleware(envelope.Envelope)
+    problems.install(api)
+    for router in (front.router, health.router, published.router, version2.router):
+        api.include_router(router)
+    for prefix in ("", "/v3"):
+        for router in (issuers.router, achievements.router, credentials.router, status_lists.router):
+            api.include_router(router, prefix=prefix)
+    return api
+
+
+def create() -> FastAPI:
+    """What `uvicorn --factory obms.web:create` calls in each worker."""
+    return create_app(app.open_server_from_environment())
+
+
+def _operation_id(route: APIRoute) -> str:
+    path = route.path_format.strip("/").replace("/", "_").replace("{", "").replace("}", "")
+    return f"{route.name}_{path}" if path else route.name

@@ -1,0 +1,203 @@
+"""Credentials: issued, read as they were signed, revoked, suspended, deleted and verified."""
+
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Request, Response
+
+from obms.app import Server
+from obms.badges import access, credentials, issuing, profiles, signatures, statuses, verifying
+from obms.domain import Status
+from obms.errors import Gone
+from obms.specs import Json, credential_url, iso
+from obms.web.context import (
+    TheActor,
+    ThePage,
+    TheServer,
+    announce,
+    read_id,
+    read_reference,
+    reading,
+    writing,
+)
+from obms.web.models import CredentialBody, ReasonBody
+
+router = APIRouter(tags=["credentials"])
+JWT_TYPE = "application/vc+jwt"
+Format = Annotated[Literal["json", "jwt"] | None, Query(description="`jwt` gives the compact token.")]
+ROLES = ("owner", "editor", "staff")
+
+
+def shown(kept: credentials.Kept) -> Json:
+    """The credential as JSON; of a VC-JWT what its payload says."""
+    return signatures.read(kept.document, kept.proof)
+
+
+def _answer(request: Request, kept: credentials.Kept, wanted: str | None, status: int = 200) -> Response:
+    """The document byte for byte as it was signed, where it was signed in the form that is wanted."""
+    if kept.proof == "data-integrity":
+        return Response(kept.document, status, media_type="application/json")
+    if wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", "")):
+        return Response(kept.document, status, media_type=JWT_TYPE)
+    return Response(signatures.read_text(kept.document), status, media_type="application/json")
+
+
+@router.post("/credentials", status_code=201)
+def create_credential(
+    body: CredentialBody,
+    request: Request,
+    server: TheServer,
+    actor: TheActor,
+    format: Format = None,  # noqa: A002
+) -> Response:
+    order = issuing.Order(
+        achievement_id=read_reference(server, "badge", body.badge),
+        recipient=body.recipient.to_domain(),
+        issued_at=body.issued_on,
+        expires_at=body.expires,
+        evidence=tuple(evidence.to_domain() for evidence in body.evidence),
+        narrative=body.narrative,
+        image=body.image.to_domain() if body.image else None,
+        proof="jwt" if format == "jwt" else body.proof,
+    )
+    with writing(server) as connection:
+        achievement = profiles.find_achievement(connection, order.achievement_id)
+        actor.require(achievement.issuer_id, *ROLES)
+        kept = credentials.find(connection, issuing.issue(connection, server.site, order))
+        access.record(connection, server.site, actor, "credential.issue", kept.id)
+    response = _answer(request, kept, format, 201)
+    response.headers["Location"] = credential_url(server.site.base_url, kept.id)
+    return response
+
+
+@router.get("/credentials")
+def list_credentials(
+    request: Request, response: Response, server: TheServer, actor: TheActor, page: ThePage
+) -> list[dict[str, Any]]:
+    with reading(server) as connection:
+        found, total = credentials.list_page(connection, page, issuer_ids=actor.issuer_ids())
+    announce(request, response, page, total)
+    return [shown(kept) for kept in found]
+
+
+def find_standing(connection: sa.Connection, credential_id: str) -> credentials.Kept:
+    """The credential. Gone if it was revoked or deleted, NotFound if it never was."""
+    status = statuses.read_status(connection, credential_id)
+    if status is not None and status.revoked:
+        raise Gone(id=credential_id, reason=status.reason)
+    return credentials.find(connection, credential_id)
+
+
+@router.get("/credentials/{credential_id}")
+def read_credential(
+    credential_id: str,
+    request: Request,
+    server: TheServer,
+    format: Format = None,  # noqa: A002
+) -> Response:
+    with reading(server) as connection:
+        kept = find_standing(connection, read_id("credential", credential_id))
+    return _answer(request, kept, format)
+
+
+@router.delete("/credentials/{credential_id}", status_code=204)
+def delete_credential(credential_id: str, server: TheServer, actor: TheActor) -> None:
+    found = read_id("credential", credential_id)
+    with writing(server) as connection:
+        actor.require(credentials.find(connection, found).issuer_id, *ROLES)
+        credentials.delete(connection, server.site, found)
+        access.record(connection, server.site, actor, "credential.delete", found)
+
+
+@router.post("/credentials/{credential_id}/revoke")
+def revoke_credential(
+    credential_id: str, server: TheServer, actor: TheActor, body: ReasonBody | None = None
+) -> dict[str, Any]:
+    return _change(server, actor, credential_id, "revoke", body)
+
+
+@router.post("/credentials/{credential_id}/suspend")
+def suspend_credential(
+    credential_id: str, server: TheServer, actor: TheActor, body: ReasonBody | None = None
+) -> dict[str, Any]:
+    return _change(server, actor, credential_id, "suspend", body)
+
+
+@router.post("/credentials/{credential_id}/unsuspend")
+def unsuspend_credential(
+    credential_id: str, server: TheServer, actor: TheActor, body: ReasonBody | None = None
+) -> dict[str, Any]:
+    return _change(server, actor, credential_id, "unsuspend", body)
+
+
+def _change(
+    server: Server, actor: access.Actor, credential_id: str, action: str, body: ReasonBody | None
+) -> Json:
+    """Do it, and answer where the credential stands then; doing it twice changes nothing."""
+    id, site = read_id("credential", credential_id), server.site
+    reason = body.reason if body else None
+    with writing(server) as connection:
+        actor.require(credentials.find(connection, id).issuer_id, *ROLES)
+        if action == "revoke":
+            changed = statuses.revoke(connection, site, id, reason)
+        elif action == "suspend":
+            changed = statuses.suspend(connection, site, id, reason)
+        else:
+            changed = statuses.lift_suspension(connection, site, id)
+        if changed:
+            access.record(connection, site, actor, f"credential.{action}", id, {"reason": reason})
+        status = statuses.read_status(connection, id)
+    return shown_status(server, id, status)
+
+
+def shown_status(server: Server, credential_id: str, status: Status | None) -> Json:
+    if status is None:
+        raise AssertionError("a credential that was changed has a place in a list")
+    state = "revoked" if status.revoked else "suspended" if status.suspended else "active"
+    return {
+        "id": credential_url(server.site.base_url, credential_id),
+        "status": state,
+        "revoked": status.revoked,
+        "suspended": status.suspended,
+        "reason": status.reason,
+        "since": iso(status.since) if status.since else None,
+    }
+
+
+@router.get("/credentials/{credential_id}/verify")
+def verify_credential(credential_id: str, server: TheServer) -> dict[str, Any]:
+    found = read_id("credential", credential_id)
+    with reading(server) as connection:
+        verdict = verifying.verify(connection, server.site, found)
+    if verdict is None:
+        return shown_deleted(server)
+    return shown_verdict(verdict)
+
+
+def shown_verdict(verdict: verifying.Verdict) -> Json:
+    return {
+        "isValid": verdict.is_valid,
+        "isExpired": verdict.is_expired,
+        "isRevoked": verdict.is_revoked,
+        "isSuspended": verdict.is_suspended,
+        "hasValidSignature": verdict.has_valid_signature,
+        "errorCode": verdict.error_code,
+        "details": verdict.detail,
+        "verifiedAt": iso(verdict.verified_at),
+        "verificationMethod": verdict.verification_method,
+        "cryptosuite": verdict.cryptosuite,
+    }
+
+
+def shown_deleted(server: Server) -> Json:
+    """The verdict on a credential whose document is not here any more: only that it is revoked."""
+    return {
+        "isValid": False,
+        "isExpired": False,
+        "isRevoked": True,
+        "isSuspended": False,
+        "hasValidSignature": False,
+        "errorCode": "CREDENTIAL_REVOKED",
+        "details": statuses.REASON_DELETED,
+        "verifiedAt": iso(server.site.clock()),
+    }

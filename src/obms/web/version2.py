@@ -1,0 +1,45 @@
+"""The same badges in Open Badges 2.0, under /v2: hosted assertions, badge classes, issuers."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+
+from obms.badges import credentials, profiles, statuses
+from obms.errors import Gone
+from obms.specs import ob2
+from obms.web.context import TheServer, read_id, reading
+
+router = APIRouter(prefix="/v2", tags=["Open Badges 2.0"])
+
+
+@router.get("/issuers/{issuer_id}")
+def read_issuer(issuer_id: str, server: TheServer) -> dict[str, Any]:
+    with reading(server) as connection:
+        issuer = profiles.find_issuer(connection, read_id("issuer", issuer_id))
+    return ob2.issuer_profile(issuer, server.site.base_url)
+
+
+@router.get("/achievements/{achievement_id}")
+def read_badge_class(achievement_id: str, server: TheServer) -> dict[str, Any]:
+    with reading(server) as connection:
+        achievement = profiles.find_achievement(connection, read_id("achievement", achievement_id))
+    return ob2.badge_class(achievement, server.site.base_url)
+
+
+@router.get("/assertions/{credential_id}")
+@router.get("/credentials/{credential_id}")
+def read_assertion(credential_id: str, server: TheServer) -> dict[str, Any]:
+    id = read_id("assertion", credential_id)
+    with reading(server) as connection:
+        _refuse_revoked(connection, id, server.site.base_url)
+        credential = credentials.read(connection, credentials.find(connection, id))
+    return ob2.assertion(credential, server.site.base_url)
+
+
+def _refuse_revoked(connection: sa.Connection, id: str, site_url: str) -> None:
+    """Gone, with the body that 2.0 asks for at the id of a revoked assertion."""
+    status = statuses.read_status(connection, id)
+    if status is not None and status.revoked:
+        document = ob2.revoked_assertion(id, status.reason, site_url)
+        raise Gone(id=id, reason=status.reason, code="ASSERTION_REVOKED", document=document)
