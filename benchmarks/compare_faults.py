@@ -58,7 +58,9 @@ def play(case: Case, server: Server, folder: Path) -> Iterator[Outcome]:
         deployment.prepare(CREDENTIALS)
         outcome = side(deployment)
         verdict = "right" if outcome.right else "WRONG"
-        print(f"   {name:8} exit {outcome.status}, {outcome.said!r}\n   {'':8} {verdict}: {outcome.found}")
+        print(
+            f"   {name:8} exit {outcome.status}, {outcome.said.replace(str(folder), '...')!r}\n   {'':8} {verdict}: {outcome.found}"
+        )
         yield outcome
     print()
 

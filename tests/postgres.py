@@ -61,9 +61,13 @@ class Server:
     def psql(self, statement: str, database: str = "postgres") -> str:
         """The rows of one statement as unaligned text; CalledProcessError when it fails."""
         options = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]
-        command = [str(self.bin_dir / "psql"), *options]
+        environment = {**self.environment(), "PGOPTIONS": "-c client_min_messages=warning"}
         result = subprocess.run(
-            command, env=self.environment(), check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            [str(self.bin_dir / "psql"), *options],
+            env=environment,
+            check=True,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
         )
         return result.stdout.rstrip("\n")
 
