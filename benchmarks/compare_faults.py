@@ -58,9 +58,8 @@ def play(case: Case, server: Server, folder: Path) -> Iterator[Outcome]:
         deployment.prepare(CREDENTIALS)
         outcome = side(deployment)
         verdict = "right" if outcome.right else "WRONG"
-        print(
-            f"   {name:8} exit {outcome.status}, {outcome.said.replace(str(folder), '...')!r}\n   {'':8} {verdict}: {outcome.found}"
-        )
+        said = outcome.said.replace(str(folder), "...")
+        print(f"   {name:8} exit {outcome.status}, {said!r}\n   {'':8} {verdict}: {outcome.found}")
         yield outcome
     print()
 
@@ -199,14 +198,14 @@ def truncated(file: Path) -> Path:
 
 
 def first_line(result: Completed) -> str:
-    return next(iter(said(result)), "")
+    return next(iter(lines_of(result)), "")
 
 
 def last_line(result: Completed) -> str:
-    return next(reversed(said(result)), "")
+    return next(reversed(lines_of(result)), "")
 
 
-def said(result: Completed) -> list[str]:
+def lines_of(result: Completed) -> list[str]:
     return [line for line in (result.stdout or result.stderr).splitlines() if line.strip()]
 
 
