@@ -1,16 +1,32 @@
 """The composition root: settings become objects here, and nowhere else."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from obms.badges import Site
+from obms import __version__, migrations
+from obms.backup import Backups, Probe
+from obms.backup.catalog import Backup
+from obms.backup.manifest import Check
+from obms.backup.run import newest_proven, read_record
+from obms.backup.schedule import Schedule
+from obms.backup.storage import Folder
+from obms.badges import Seal, Site
+from obms.badges.carrying import carry_revocations
+from obms.badges.keys import check_keys
+from obms.config import Settings, read_settings
 from obms.databases import Database
+from obms.databases.postgresql import Postgresql
+from obms.databases.sqlite import Sqlite
+from obms.observe import log_event, utc_now
+
+WORK = ".work"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupHealth:
-    """How the backups stand."""
+    """How the backups stand; `stale` when the newest proven one is older than BACKUP_MAX_AGE, or missing."""
 
     newest_proven: datetime | None
     age: timedelta | None
@@ -31,6 +47,95 @@ class Server:
     needed_revision: str
 
 
+def open_database(settings: Settings) -> Database:
+    """The database of the settings; nothing is connected to yet."""
+    if settings.kind() == "postgresql":
+        return Postgresql(settings.postgresql_url(), bin_dir=settings.pg_bin_dir)
+    return Sqlite(settings.sqlite_file, work=settings.backup_dir / WORK)
+
+
+def open_site(settings: Settings) -> Site:
+    """What badges are signed for. Without SECRET_KEY it can verify and not sign."""
+    seal = Seal(settings.secret()) if settings.secret_key else None
+    return Site(base_url=settings.public_url(), seal=seal, clock=utc_now)
+
+
+def open_server(settings: Settings) -> Server:
+    """The API's server; KeyMissing without SECRET_KEY."""
+    settings.secret()
+    return _server(settings, open_database(settings))
+
+
 def open_server_from_environment() -> Server:
     """The server as the environment sets it."""
-    raise NotImplementedError
+    return open_server(read_settings())
+
+
+def _server(settings: Settings, database: Database) -> Server:
+    schedule = Schedule(expression=settings.backup_schedule)
+    return Server(
+        database=database,
+        site=open_site(settings),
+        version=__version__,
+        admin_key=settings.auth_api_key.get_secret_value() if settings.auth_api_key else None,
+        backup_health=lambda: _backup_health(settings, schedule),
+        needed_revision=migrations.newest(),
+    )
+
+
+def _backup_health(settings: Settings, schedule: Schedule) -> BackupHealth:
+    storage, now = Folder(settings.backup_dir), utc_now()
+    newest, record = _newest_moment(newest_proven(storage)), read_record(storage)
+    age = None if newest is None else now - newest
+    return BackupHealth(
+        newest_proven=newest,
+        age=age,
+        next_run=schedule.next_after(now),
+        last_run=None if record is None else datetime.fromisoformat(str(record["started_at"])),
+        stale=age is None or age > settings.backup_max_age,
+    )
+
+
+def _newest_moment(backup: Backup | None) -> datetime | None:
+    return None if backup is None else backup.created_at
+
+
+def open_backups(settings: Settings, make_probe: Callable[[Callable[[Database], Server]], Probe]) -> Backups:
+    """What backing up and restoring need; `make_probe` gives the proof, from how to serve a copy."""
+    site = open_site(settings)
+    prober = make_probe(lambda copy: _server_of_copy(settings, copy))
+
+    def probe(copy: Database) -> list[Check]:
+        migrations.migrate(copy.engine)
+        return prober(copy)
+
+    def check(copy: Database) -> None:
+        with copy.engine.connect() as connection:
+            check_keys(connection, site)
+
+    return Backups(
+        database=open_database(settings),
+        storage=Folder(settings.backup_dir),
+        work=settings.backup_dir / WORK,
+        version=__version__,
+        sealing_key=site.seal.fingerprint if site.seal else None,
+        probe=probe,
+        migrate=lambda copy, name, version: migrations.migrate(copy.engine, name=name, version=version),
+        check_keys=check,
+        carry=carry_revocations,
+        clock=utc_now,
+        notify=log_event,
+    )
+
+
+def _server_of_copy(settings: Settings, copy: Database) -> Server:
+    """The application as it would run on a restored copy, with a key that dies with it."""
+    health = BackupHealth(newest_proven=None, age=None, next_run=None, last_run=None, stale=False)
+    return Server(
+        database=copy,
+        site=open_site(settings),
+        version=__version__,
+        admin_key=secrets.token_urlsafe(32),
+        backup_health=lambda: health,
+        needed_revision=migrations.newest(),
+    )

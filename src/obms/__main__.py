@@ -1,0 +1,5 @@
+"""`python -m obms`."""
+
+from obms.cli import main
+
+main()

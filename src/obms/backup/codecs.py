@@ -1,0 +1,76 @@
+"""Codecs between an image as it is restored and as it is stored."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from isal import isal_zlib
+
+from obms.databases import Chunks
+from obms.errors import BackupDamaged
+
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_WINDOW = 31  # zlib's way to say: gzip, with the largest window
+WORKERS = 2
+STEP = 1 << 18
+
+
+class Codec(Protocol):
+    """A reversible coding of a stream; memory does not grow with the stream."""
+
+    name: str
+    ending: str
+
+    def encode(self, plain: Chunks) -> Chunks: ...
+
+    def decode(self, coded: Chunks) -> Chunks:
+        """The plain bytes; BackupDamaged at the first byte that cannot be right, or at a missing end."""
+
+
+class Gzip:
+    """gzip, each chunk a member of its own, so that two cores compress; `gunzip` reads it as one file."""
+
+    name = "gzip"
+    ending = ".gz"
+
+    def encode(self, plain: Chunks) -> Chunks:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            waiting: deque[Future[bytes]] = deque()
+            for chunk in plain:
+                waiting.append(pool.submit(isal_zlib.compress, chunk, 1, GZIP_WINDOW))
+                if len(waiting) > 2 * WORKERS:
+                    yield waiting.popleft().result()
+            yield from (part.result() for part in waiting)
+
+    def decode(self, coded: Chunks) -> Chunks:
+        try:
+            yield from _members(coded)
+        except isal_zlib.IsalError as error:
+            raise BackupDamaged(name="gzip stream", detail=str(error)) from error
+
+
+def _members(coded: Chunks) -> Iterator[bytes]:
+    member = isal_zlib.decompressobj(GZIP_WINDOW)
+    started = False
+    for chunk in coded:
+        rest = chunk
+        while rest:
+            if member.eof:
+                member = isal_zlib.decompressobj(GZIP_WINDOW)
+            started = True
+            yield from _pieces(member, rest)
+            rest = member.unused_data if member.eof else b""
+    if not started or not member.eof:
+        raise BackupDamaged(name="gzip stream", detail="it is truncated")
+
+
+def _pieces(member: Any, coded: bytes) -> Iterator[bytes]:
+    """The plain bytes of one piece, a bounded amount at a time: a few coded bytes may hold gigabytes."""
+    more = True
+    while more:
+        plain = member.decompress(coded, STEP)
+        if plain:
+            yield plain
+        coded = member.unconsumed_tail
+        more = not member.eof and (bool(coded) or len(plain) == STEP)

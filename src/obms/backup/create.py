@@ -1,0 +1,104 @@
+"""Making a backup: snapshot, encode, publish, and last the manifest that commits it."""
+
+import hashlib
+from contextlib import suppress
+
+from obms.backup import Backups
+from obms.backup.catalog import free_name
+from obms.backup.codecs import Gzip
+from obms.backup.manifest import MANIFEST_END, Manifest
+from obms.databases import Chunks
+from obms.errors import StorageFailed
+
+BEGUN_END = ".begun"
+
+
+class Meter:
+    """Counts and hashes what passes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._hash = self._before_last = hashlib.sha256()
+        self._last = b""
+
+    def measure(self, chunks: Chunks) -> Chunks:
+        for chunk in chunks:
+            self._before_last, self._last = self._hash.copy(), chunk
+            self.bytes += len(chunk)
+            self._hash.update(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    @property
+    def sha256_with_a_flipped_bit(self) -> str:
+        """The hash of the same bytes, but for the lowest bit of the last one."""
+        damaged = self._before_last.copy()
+        damaged.update(self._last[:-1] + bytes(byte ^ 1 for byte in self._last[-1:]))
+        return damaged.hexdigest()
+
+
+def create(backups: Backups, *, reason: str) -> Manifest:
+    """Publish one backup of the database and return its manifest; needs the lock.
+
+    A mark is left before the image and taken away after the manifest, so that the next run can
+    tell an image of ours that was never committed from a file that somebody put there.
+    """
+    storage, database, codec = backups.storage, backups.database, Gzip()
+    started_at = backups.clock()
+    with database.snapshot() as snapshot:
+        name, file = free_name(storage, database.kind, started_at, codec.ending)
+        plain, stored = Meter(), Meter()
+        mark = f".{file}{BEGUN_END}"
+        storage.put(mark, iter(()))
+        try:
+            storage.put(file, stored.measure(codec.encode(plain.measure(snapshot.chunks()))))
+            facts = snapshot.facts()
+            manifest = Manifest(
+                id=name,
+                file=file,
+                reason=reason,
+                database=database.kind,
+                server_version=snapshot.server_version,
+                app_version=backups.version,
+                revision=facts.revision,
+                started_at=started_at,
+                ended_at=backups.clock(),
+                codecs=(codec.name,),
+                raw_bytes=plain.bytes,
+                raw_sha256=plain.sha256,
+                bytes=stored.bytes,
+                sha256=stored.sha256,
+                rows=facts.rows,
+                digests=facts.digests,
+                sealing_key=backups.sealing_key,
+                tools=snapshot.tools,
+            )
+            storage.put(file + MANIFEST_END, iter((manifest.to_bytes(),)))
+        except BaseException:
+            _withdraw(backups, file)
+            raise
+    storage.remove(mark)
+    return manifest
+
+
+def _withdraw(backups: Backups, file: str) -> None:
+    """Take back what was never committed; if the storage fails here too, the mark stays for the next run."""
+    with suppress(StorageFailed):
+        for name in (file + MANIFEST_END, file, f".{file}{BEGUN_END}"):
+            backups.storage.remove(name)
+
+
+def sweep_uncommitted(backups: Backups) -> list[str]:
+    """Remove the images that a killed run published and did not commit; needs the lock."""
+    names = set(backups.storage.names())
+    removed = []
+    for mark in (name for name in names if name.startswith(".") and name.endswith(BEGUN_END)):
+        file = mark.removeprefix(".").removesuffix(BEGUN_END)
+        if file in names and file + MANIFEST_END not in names:
+            backups.storage.remove(file)
+            removed.append(file)
+        backups.storage.remove(mark)
+    return removed

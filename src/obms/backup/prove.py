@@ -1,0 +1,253 @@
+"""Proving a backup: it is restored into a scratch database and judged there."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from obms.backup import Backups
+from obms.backup.codecs import Gzip
+from obms.backup.create import Meter
+from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Outcome, Verdict
+from obms.backup.storage import write_all
+from obms.databases import Chunks, Database, Facts, digests
+from obms.errors import BackupDamaged, BackupNotFound, ObmsError, StorageFailed
+from obms.observe import Event
+
+SPOOL_PREFIX = "spool-"
+
+
+def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> Verdict:
+    """Judge a backup up to `level`, and keep the verdict beside it. Every failure is in the verdict."""
+    checks: list[Check] = []
+    outcome: Outcome = "good"
+    digest: dict[str, str] = {}
+    hint = ""
+    try:
+        with spool_folder(backups.work) as folder:
+            _judge(backups, manifest, level, folder, checks, digest)
+    except ObmsError as error:
+        bad = isinstance(error, BackupDamaged | BackupNotFound)
+        outcome, hint = "bad" if bad else "unknown", error.hint
+        checks.append(Check(name=type(error).__name__, ok=False, detail=str(error)))
+    if outcome == "good" and not all(check.ok for check in checks):
+        outcome = "bad"
+    verdict = Verdict(
+        id=manifest.id,
+        manifest=manifest.fingerprint,
+        outcome=outcome,
+        level=_reached(checks, level),
+        wanted=level,
+        judged_at=backups.clock(),
+        checks=tuple(checks),
+        hint=hint,
+        digests=digest,
+    )
+    backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
+    facts = {"id": manifest.id, "outcome": outcome, "level": verdict.level}
+    backups.notify(Event(name="backup.judged", ok=verdict.ok, facts=facts))
+    return verdict
+
+
+def _judge(
+    backups: Backups,
+    manifest: Manifest,
+    level: Level,
+    folder: Path,
+    checks: list[Check],
+    digest: dict[str, str],
+) -> None:
+    """Append the checks of each level in turn, until one says no."""
+    image = folder / "image" if level != "intact" else None
+    checks += spool(backups, manifest, image)
+    if image is None or not all(check.ok for check in checks):
+        return
+    with backups.database.scratch() as scratch:
+        checks.append(_load(scratch, image))
+        facts = read_facts(scratch, manifest.file)
+        digest.update(facts.digests)
+        checks += compare(manifest, facts)
+        checks.append(_refuses_a_lost_row(scratch, facts))
+        if level == "proven" and all(check.ok for check in checks):
+            checks += backups.probe(scratch)
+
+
+def _reached(checks: list[Check], wanted: Level) -> Level | None:
+    """The highest level whose checks, and those below it, all hold."""
+    reached: Level | None = None
+    for level in LEVELS[: LEVELS.index(wanted) + 1]:
+        of_level = [check for check in checks if LEVEL_OF.get(check.name, "proven") == level]
+        if not of_level or not all(check.ok for check in of_level):
+            break
+        reached = level  # type: ignore[assignment]
+    return reached
+
+
+LEVEL_OF: Mapping[str, Level] = {
+    "stored bytes": "intact",
+    "plain bytes": "intact",
+    "refuses a flipped bit": "intact",
+    "loads": "restorable",
+    "integrity": "restorable",
+    "schema": "restorable",
+    "rows": "restorable",
+    "digests": "restorable",
+    "refuses a lost row": "restorable",
+}
+
+
+@contextmanager
+def spool_folder(work: Path) -> Iterator[Path]:
+    """A folder for decoded images, removed at the end."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=work, prefix=SPOOL_PREFIX) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise StorageFailed(detail=f"{error.filename or work}: {error.strerror or error}") from error
+
+
+def sweep_spools(work: Path) -> None:
+    """Remove what a killed run left in the work folder; needs the lock."""
+    for folder in work.glob(f"{SPOOL_PREFIX}*"):
+        shutil.rmtree(folder)
+
+
+def spool(backups: Backups, manifest: Manifest, image: Path | None) -> list[Check]:
+    """Read the stored bytes once: check them, and decode them to `image` if one is given."""
+    if image is not None:
+        require_space(backups.work, manifest.raw_bytes)
+    stored, plain = Meter(), Meter()
+    chunks = stored.measure(backups.storage.get(manifest.file))
+    damage = None
+    try:
+        write_image(plain.measure(Gzip().decode(chunks)), image)
+    except BackupDamaged as error:
+        damage = str(error)
+        for _ in chunks:  # the hash is of the whole file
+            continue
+    same = _matches(manifest, stored.bytes, stored.sha256)
+    found = f"{stored.bytes} bytes, SHA-256 {stored.sha256}"
+    if not same:
+        found += f"; the manifest says {manifest.bytes} bytes, {manifest.sha256}"
+    whole = (plain.bytes, plain.sha256) == (manifest.raw_bytes, manifest.raw_sha256)
+    refused = not _matches(manifest, stored.bytes, stored.sha256_with_a_flipped_bit)
+    return [
+        Check(name="stored bytes", ok=same, detail=found),
+        Check(name="plain bytes", ok=whole, detail=damage or f"{plain.bytes} bytes, SHA-256 {plain.sha256}"),
+        Check(name="refuses a flipped bit", ok=refused, detail="shown the image with its last bit flipped"),
+    ]
+
+
+def _matches(manifest: Manifest, size: int, sha256: str) -> bool:
+    return (size, sha256) == (manifest.bytes, manifest.sha256)
+
+
+def write_image(plain: Chunks, image: Path | None) -> None:
+    """Write the plain bytes to `image`; with none, they are only read."""
+    if image is None:
+        for _ in plain:
+            continue
+        return
+    try:
+        with image.open("xb", buffering=0) as file:
+            write_all(file, plain)
+    except OSError as error:
+        raise StorageFailed(detail=f"{image.parent}: {error.strerror or error}") from error
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """StorageFailed unless `needed` bytes are free in `folder`, so that a lack is found before the work."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageFailed(
+            detail=f"{folder} has {free} bytes free, and {needed} are needed",
+            hint="Free some space there, or set BACKUP_DIR to a larger disk. Nothing was changed.",
+        )
+
+
+def _load(scratch: Database, image: Path) -> Check:
+    size = image.stat().st_size
+    scratch.load(image)
+    return Check(name="loads", ok=True, detail=f"{size} bytes into a scratch {scratch.kind}")
+
+
+def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
+    """The facts of a loaded copy; what cannot be read of it is damage of the backup."""
+    try:
+        return database.facts(digests=digests)
+    except ObmsError as error:
+        if isinstance(error.__cause__, DBAPIError) and not error.__cause__.connection_invalidated:
+            raise BackupDamaged(name=name, detail=str(error)) from error
+        raise
+
+
+def compare(manifest: Manifest, facts: Facts) -> list[Check]:
+    """The facts of the restored copy against those of the snapshot."""
+    wrong_rows = _difference(manifest.rows, facts.rows)
+    checks = [
+        Check(
+            name="integrity",
+            ok=not facts.problems,
+            detail="; ".join(facts.problems[:5]) or "the database's own checks find nothing",
+        ),
+        Check(
+            name="schema",
+            ok=facts.revision == manifest.revision,
+            detail=f"revision {facts.revision}, snapshot {manifest.revision}",
+        ),
+        Check(
+            name="rows",
+            ok=not wrong_rows,
+            detail=wrong_rows or f"{sum(facts.rows.values())} in {len(facts.rows)} tables",
+        ),
+    ]
+    if manifest.digests:
+        wrong = _difference(manifest.digests, facts.digests)
+        checks.append(
+            Check(name="digests", ok=not wrong, detail=wrong or f"{len(facts.digests)} tables equal")
+        )
+    return checks
+
+
+def _difference(wanted: Mapping[str, object], found: Mapping[str, object]) -> str:
+    """The tables that differ, as `name found (wanted)`; empty when none does."""
+    names = sorted({*wanted, *found})
+    return ", ".join(
+        f"{name} {found.get(name, 'missing')} ({wanted.get(name, 'none')} in the snapshot)"
+        for name in names
+        if wanted.get(name) != found.get(name)
+    )
+
+
+def _refuses_a_lost_row(scratch: Database, facts: Facts) -> Check:
+    """The judge is shown the smallest table with one row fewer, and must see it in count and digest."""
+    name = "refuses a lost row"
+    with scratch.engine.connect() as connection, connection.begin() as transaction:
+        table = _smallest_leaf(connection, facts.rows)
+        if table is None:
+            return Check(name=name, ok=True, detail="there is no row to lose")
+        key = table.primary_key.columns.values()
+        first = connection.execute(sa.select(*key).limit(1)).one()
+        match = sa.and_(*(column == value for column, value in zip(key, first, strict=True)))
+        connection.execute(sa.delete(table).where(match))
+        counted = digests.count(connection, [table.name])[table.name]
+        digest = digests.digest(connection, table.name)
+        transaction.rollback()
+    ok = counted != facts.rows[table.name] and digest != facts.digests[table.name]
+    return Check(name=name, ok=ok, detail=f"a row was taken from {table.name}")
+
+
+def _smallest_leaf(connection: sa.Connection, rows: Mapping[str, int]) -> sa.Table | None:
+    """The smallest table with rows that no other table refers to."""
+    inspector = sa.inspect(connection)
+    referred = {key["referred_table"] for name in rows for key in inspector.get_foreign_keys(name)}
+    leaves = [name for name in rows if rows[name] and name not in referred]
+    if not leaves:
+        return None
+    smallest = min(leaves, key=lambda name: rows[name])
+    return sa.Table(smallest, sa.MetaData(), autoload_with=connection, resolve_fks=False)

@@ -1,0 +1,314 @@
+"""Restoring: checked beside the live database, then switched in one step, with a way back."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from obms.backup import Backups
+from obms.backup.catalog import find, read_manifest
+from obms.backup.codecs import GZIP_MAGIC, Gzip
+from obms.backup.create import create
+from obms.backup.lock import locked
+from obms.backup.manifest import MANIFEST_END, Check, Manifest, Verdict
+from obms.backup.prove import compare, read_facts, require_space, spool, spool_folder, write_image
+from obms.backup.run import clean_up
+from obms.backup.storage import Folder
+from obms.databases import Database, Facts, postgresql_dump, sqlite
+from obms.errors import (
+    BackupDamaged,
+    BackupFailed,
+    BackupNotFound,
+    DatabaseUnreachable,
+    KeyMissing,
+    NotABackup,
+    Refused,
+    ToolMissing,
+)
+from obms.observe import Event
+
+RECORD = "last_restore.json"
+SAFETY = "safety"
+DATABASES = {"sqlite": sqlite.is_image, "postgresql": postgresql_dump.is_image}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is restored: a file of a folder, with its manifest if it has one."""
+
+    file: str
+    storage: Folder
+    manifest: Manifest | None
+    verdict: Verdict | None = None
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id if self.manifest else self.file
+
+    @property
+    def proven(self) -> bool:
+        return self.verdict is not None and self.verdict.proven
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a restore would do, with its figures; nothing was touched to find them."""
+
+    id: str
+    file: str
+    database: str
+    proven: bool
+    rows: Mapping[str, int]
+    live_rows: Mapping[str, int] | None
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a restore did. `set_aside` names an unreadable database that stood in the way."""
+
+    id: str
+    database: str
+    rows: Mapping[str, int]
+    proven: bool
+    safety_backup: str | None
+    revocations_kept: int
+    set_aside: str | None
+    checks: tuple[Check, ...]
+    seconds: float
+
+
+def resolve(backups: Backups, name: str) -> Source:
+    """`latest`, an id, a file name in the folder, or a path to any file; else BackupNotFound."""
+    path = Path(name)
+    if path.is_file() and path.parent.resolve() != backups.storage.path.resolve():
+        return _source_of_file(Folder(path.parent), path.name)
+    try:
+        backup = find(backups.storage, path.name if path.is_file() else name)
+    except BackupNotFound:
+        if path.is_file():
+            return _source_of_file(backups.storage, path.name)
+        raise
+    if backup.problem:
+        raise BackupDamaged(name=backup.file, detail=backup.problem)
+    return Source(file=backup.file, storage=backups.storage, manifest=backup.manifest, verdict=backup.verdict)
+
+
+def _source_of_file(folder: Folder, file: str) -> Source:
+    known = file + MANIFEST_END in set(folder.names(file))
+    return Source(file=file, storage=folder, manifest=read_manifest(folder, file) if known else None)
+
+
+def plan(backups: Backups, name: str) -> Plan:
+    """Check the backup as far as that goes without a database, and tell what a restore would do."""
+    source = resolve(backups, name)
+    backups.database.check_rights()
+    with spool_folder(backups.work) as folder:
+        image, _ = _decode(backups, source, folder)
+        kind = _kind_of(image, source.file)
+        _require_same_kind(backups, kind, source.file)
+        _require_space_to_load(backups, image)
+    _require_same_key(backups, source)
+    live = backups.database.facts(digests=False).rows if backups.database.exists() else None
+    return Plan(
+        id=source.id,
+        file=source.file,
+        database=kind,
+        proven=source.proven,
+        rows=source.manifest.rows if source.manifest else {},
+        live_rows=live,
+        steps=(
+            "load the image into a scratch database and check it there",
+            "make a safety backup of the live database" if live is not None else "there is no live database",
+            "bring later revocations over, and migrate to today's schema",
+            "switch, in one step",
+        ),
+    )
+
+
+def restore(backups: Backups, name: str, *, accept_other_key: bool = False) -> Restored:
+    """Replace the live database by a backup, as a whole; the old content goes into a safety backup.
+
+    Killed at any moment it leaves the old database or the new one, and a second try works.
+    KeyMissing, with nothing touched, when the backup was sealed with another SECRET_KEY, unless
+    that is accepted: its badges verify, and cannot be signed with until the key is set.
+    """
+    started = time.monotonic()
+    with locked(backups):
+        clean_up(backups)
+        source = resolve(backups, name)
+        backups.database.check_rights()
+        if not accept_other_key:
+            _require_same_key(backups, source)
+        with _loaded(backups, source) as (scratch, facts, checks):
+            if not accept_other_key:
+                backups.check_keys(scratch)
+            version = source.manifest.app_version if source.manifest else "unknown"
+            backups.migrate(scratch, source.file, version)
+            done = _switch(backups, source, scratch)
+            done = _after(backups, facts, done, checks)
+    backups.notify(Event(name="restore.done", facts={"id": done.id, "safety_backup": done.safety_backup}))
+    return replace(done, seconds=round(time.monotonic() - started, 3))
+
+
+def undo(backups: Backups) -> Restored:
+    """Bring back what the last restore replaced; revocations made since then stay."""
+    safety = last_safety_backup(backups)
+    previous = backups.database.previous()
+    if previous is None:
+        return restore(backups, safety, accept_other_key=True)
+    started = time.monotonic()
+    with locked(backups):
+        facts = previous.facts(digests=False)
+        backups.migrate(previous, safety, backups.version)
+        source = Source(file=safety, storage=backups.storage, manifest=None)
+        done = _after(backups, facts, _switch(backups, source, previous), [])
+    return replace(done, seconds=round(time.monotonic() - started, 3))
+
+
+@contextmanager
+def _loaded(backups: Backups, source: Source) -> Iterator[tuple[Database, Facts, list[Check]]]:
+    """The backup in a scratch database, checked; BackupDamaged at the first check that says no."""
+    with spool_folder(backups.work) as folder:
+        image, checks = _decode(backups, source, folder)
+        _require_same_kind(backups, _kind_of(image, source.file), source.file)
+        _require_space_to_load(backups, image)
+        with backups.database.scratch() as scratch:
+            scratch.load(image)
+            # A SQLite image that has the hash of a proven one has its content too.
+            known = source.proven and scratch.kind == "sqlite"
+            facts = read_facts(scratch, source.file, digests=not known)
+            checks += compare(source.manifest, facts) if source.manifest else _judge_alone(facts)
+            _require(checks, source.file)
+            yield scratch, facts, checks
+
+
+def _decode(backups: Backups, source: Source, folder: Path) -> tuple[Path, list[Check]]:
+    image = folder / "image"
+    if source.manifest is not None:
+        checks = spool(replace(backups, storage=source.storage), source.manifest, image)
+        _require(checks, source.file)
+        return image, checks
+    path = source.storage.path / source.file
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP_MAGIC
+    require_space(backups.work, path.stat().st_size)
+    chunks = source.storage.get(source.file)
+    try:
+        write_image(Gzip().decode(chunks) if packed else chunks, image)
+    except BackupDamaged as error:
+        raise BackupDamaged(name=source.file, detail=str(error.facts["detail"])) from error
+    detail = "it has no manifest: its own checksum is all that could be compared"
+    return image, [Check(name="made by hand", ok=True, detail=detail)]
+
+
+def _require(checks: list[Check], name: str) -> None:
+    failed = next((check for check in checks if not check.ok), None)
+    if failed is not None:
+        raise BackupDamaged(name=name, detail=f"{failed.name}: {failed.detail}")
+
+
+def _judge_alone(facts: Facts) -> list[Check]:
+    """What can be said of a file that has no manifest: the database's own checks, and that it is ours."""
+    return [
+        Check(
+            name="integrity", ok=not facts.problems, detail="; ".join(facts.problems[:5]) or "nothing found"
+        ),
+        Check(name="schema", ok=facts.revision is not None, detail=f"revision {facts.revision}"),
+    ]
+
+
+def _kind_of(image: Path, name: str) -> str:
+    """Content decides the kind, never the name."""
+    with image.open("rb") as file:
+        head = file.read(4096)
+    for kind, matches in DATABASES.items():
+        if matches(head):
+            return kind
+    raise NotABackup(name=name, detail="it is neither a SQLite database nor a PostgreSQL dump")
+
+
+def _require_same_kind(backups: Backups, kind: str, name: str) -> None:
+    if kind != backups.database.kind:
+        raise Refused(
+            detail=f"{name} is a backup of {kind}, and this server runs on {backups.database.kind}",
+            hint=f"Set DB_TYPE={kind} to restore it as it is.",
+        )
+
+
+def _require_space_to_load(backups: Backups, image: Path) -> None:
+    size = image.stat().st_size
+    target = getattr(backups.database, "path", None)
+    if target is not None and target.parent.is_dir():
+        require_space(target.parent, size)  # the write-ahead log holds the new content until the end
+
+
+def _require_same_key(backups: Backups, source: Source) -> None:
+    theirs = source.manifest.sealing_key if source.manifest else None
+    if theirs is not None and backups.sealing_key is not None and theirs != backups.sealing_key:
+        raise KeyMissing(
+            detail=f"{source.file} was sealed with another SECRET_KEY (fingerprint {theirs}, "
+            f"here {backups.sealing_key}): its badges would verify, and none could be signed",
+            hint="Set SECRET_KEY to the key of that server. "
+            "If it is lost, --accept-other-key restores, and `obms keys rotate` is needed to issue.",
+        )
+
+
+def _save_live(backups: Backups) -> str | None:
+    """The id of a safety backup of the live database; None where there is none that can be read."""
+    if not backups.database.exists():
+        return None
+    try:
+        return create(backups, reason=SAFETY).id
+    except ToolMissing:
+        raise
+    except (BackupFailed, DatabaseUnreachable) as error:
+        facts = {"error": str(error), "next": "the live database is set aside, whole"}
+        backups.notify(Event(name="restore.unreadable", ok=False, facts=facts))
+        return None
+
+
+def _switch(backups: Backups, source: Source, scratch: Database) -> Restored:
+    kept = 0
+
+    def carry(old: Connection, new: Connection) -> int:
+        nonlocal kept
+        kept = backups.carry(old, new)
+        return kept
+
+    safety = _save_live(backups)
+    aside = backups.database.replace(scratch, carry)
+    record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
+    backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
+    return Restored(
+        id=source.id,
+        database=backups.database.kind,
+        rows={},
+        proven=source.proven,
+        safety_backup=safety,
+        revocations_kept=kept,
+        set_aside=aside,
+        checks=(),
+        seconds=0.0,
+    )
+
+
+def last_safety_backup(backups: Backups) -> str:
+    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database."""
+    if RECORD in set(backups.storage.names(RECORD)):
+        record = json.loads(b"".join(backups.storage.get(RECORD)))
+        if record.get("safety_backup"):
+            return str(record["safety_backup"])
+    raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
+
+
+def _after(backups: Backups, facts: Facts, done: Restored, checks: list[Check]) -> Restored:
+    """The report, with what the live database holds now: the restored rows, and what came after them."""
+    live = backups.database.facts(digests=False).rows
+    missing = {name: rows for name, rows in facts.rows.items() if live.get(name, 0) < rows}
+    detail = f"missing: {missing}" if missing else f"{sum(live.values())} rows in {len(live)} tables"
+    return replace(done, rows=live, checks=(*checks, Check(name="live", ok=not missing, detail=detail)))

@@ -1,0 +1,109 @@
+"""Where backups are kept: the seam, and the folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from obms.databases import Chunks
+from obms.errors import BackupNotFound, StorageFailed
+
+CHUNK = 1 << 20
+PARTIAL_END = ".partial"
+
+
+class Storage(Protocol):
+    """Named objects. Every failure is StorageFailed, and changes nothing."""
+
+    def put(self, name: str, chunks: Chunks) -> None:
+        """Store the whole object, durably, or nothing: an exception from `chunks` passes through."""
+
+    def get(self, name: str) -> Chunks:
+        """Its bytes; BackupNotFound before the first one when there is no such object."""
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """The names of the whole objects, sorted."""
+
+    def remove(self, name: str) -> None:
+        """Remove it; one that is not there is removed already."""
+
+
+class Folder:
+    """Objects as files in one folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def put(self, name: str, chunks: Chunks) -> None:
+        with _storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            partial = self.path / f".{name}.{uuid4().hex[:8]}{PARTIAL_END}"
+        try:
+            self._write(partial, chunks)
+            with _storage_errors(self.path):
+                partial.replace(self.path / name)
+                _sync(self.path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+
+    def _write(self, partial: Path, chunks: Chunks) -> None:
+        with _storage_errors(self.path), partial.open("xb", buffering=0) as file:
+            write_all(file, chunks)
+            os.fsync(file.fileno())
+
+    def get(self, name: str) -> Chunks:
+        with _storage_errors(self.path):
+            try:
+                file = (self.path / name).open("rb", buffering=0)
+            except FileNotFoundError as error:
+                raise BackupNotFound(name=name) from error
+            with file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        with _storage_errors(self.path):
+            if not self.path.is_dir():
+                return
+            found = sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
+        yield from (name for name in found if name.startswith(prefix) and not name.endswith(PARTIAL_END))
+
+    def remove(self, name: str) -> None:
+        with _storage_errors(self.path):
+            (self.path / name).unlink(missing_ok=True)
+            _sync(self.path)
+
+    def sweep(self) -> None:
+        """Remove what a killed `put` left; only to be called under the lock."""
+        with _storage_errors(self.path):
+            for partial in self.path.glob(f".*{PARTIAL_END}"):
+                partial.unlink(missing_ok=True)
+
+
+def write_all(file: FileIO, chunks: Chunks) -> None:
+    """Write every byte: a raw file may take fewer than it is given."""
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            view = view[file.write(view) :]
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(detail=f"{error.filename or folder}: {error.strerror or error}") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,178 @@
+"""The command: arguments in, results and exit codes out; it decides nothing."""
+
+# Imports stand in the commands that need them, so that `--help` answers at once.
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from obms import __version__
+from obms.cli import backups
+from obms.cli.common import NAME_HELP, AsJson, load_settings, make_backups, make_server
+from obms.cli.output import plain, plan_as_text, restored_as_text, show
+from obms.errors import NeedsConfirmation, ObmsError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
+
+
+class ProofKind(StrEnum):
+    """How seeded badges are signed."""
+
+    data_integrity = "data-integrity"
+    jwt = "jwt"
+
+
+def main() -> NoReturn:
+    """Run the command, and turn each deliberate error into one line and its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        app(standalone_mode=False)
+    except ObmsError as error:
+        sys.exit(_tell(error))
+    except (typer.Exit, typer.Abort) as ended:
+        sys.exit(getattr(ended, "exit_code", 130))
+    except _usage_errors() as error:
+        error.show()
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    """End as on an error, so that what was begun is taken back; 143 is the shell's code for SIGTERM."""
+    sys.exit(143)
+
+
+def _usage_errors() -> Any:
+    from click import ClickException
+
+    return ClickException
+
+
+def _tell(error: ObmsError) -> int:
+    typer.echo(f"obms: {error} {error.hint} (exit {error.exit_code})", err=True)
+    return error.exit_code
+
+
+@app.callback(invoke_without_command=True)
+def root(*, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Open Badges server whose database cannot be lost."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API, and keep the schedule of the backups (unless BACKUP_SCHEDULE=off).
+
+    Example: PORT=3000 obms serve
+    """
+    from obms.web.serve import serve_api
+
+    settings = load_settings()
+    make_server(settings)
+    serve_api(
+        host=settings.host, port=settings.port, workers=settings.workers, schedule=settings.backup_schedule
+    )
+
+
+@app.command()
+def migrate(*, as_json: AsJson = False) -> None:
+    """Make the database if there is none, and bring it to this program's schema.
+
+    Example: obms migrate
+    """
+    from obms import migrations
+    from obms.app import open_database
+
+    database = open_database(load_settings())
+    database.create()
+    found = migrations.migrate(database.engine)
+    result = {"database": database.kind, "before": found, "now": migrations.newest()}
+    show(result, f"{database.kind}: schema {found or 'empty'} -> {migrations.newest()}", as_json=as_json)
+
+
+@app.command()
+def seed(
+    *,
+    credentials: Annotated[int, typer.Option(min=1, help="How many credentials.")] = 1000,
+    number: Annotated[int, typer.Option("--seed", help="The same number gives the same data.")] = 1,
+    proof: Annotated[ProofKind, typer.Option(help="How they are signed.")] = ProofKind.data_integrity,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the database with realistic, really signed badges.
+
+    Example: obms seed --credentials 1000000 --proof jwt
+    """
+    from obms.badges.seeding import seed as sow
+
+    server = make_server(load_settings())
+    with _progress("credentials", credentials) as advance:
+        rows = sow(
+            server.database.engine,
+            server.site,
+            credentials=credentials,
+            seed=number,
+            proof=proof.value,
+            progress=advance,
+        )
+    show(dict(rows), ", ".join(f"{count} {table}" for table, count in rows.items()), as_json=as_json)
+
+
+@app.command()
+def restore(
+    name: Annotated[str | None, typer.Argument(help=NAME_HELP)] = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check it and show the plan; touch nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last restore replaced.")] = False,
+    accept_other_key: Annotated[
+        bool,
+        typer.Option("--accept-other-key", help="Restore although it was sealed with another SECRET_KEY."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the database by a backup, in one step; later revocations stay, and there is a way back.
+
+    Example: obms restore latest --yes
+    """
+    from obms.backup import restore as restoring
+
+    if (name is None) != undo:
+        raise typer.BadParameter("name one backup, or --undo")
+    everything = make_backups(load_settings())
+    if dry_run:
+        plan = restoring.plan(everything, name or restoring.last_safety_backup(everything))
+        show(plain(plan), plan_as_text(plain(plan)), as_json=as_json)
+        return
+    if not yes:
+        _ask(name or "what the last restore replaced")
+    if undo:
+        done = restoring.undo(everything)
+    else:
+        done = restoring.restore(everything, str(name), accept_other_key=accept_other_key)
+    show(plain(done), restored_as_text(plain(done)), as_json=as_json)
+
+
+def _ask(what: str) -> None:
+    if not sys.stdin.isatty() or not typer.confirm(f"Replace the live database by {what}?", err=True):
+        raise NeedsConfirmation
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.update(task, advance=count)

@@ -1,0 +1,121 @@
+"""`obms backup ...`: make, list, show, judge, schedule."""
+
+# Imports stand in the commands that need them, so that `--help` answers at once.
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from obms.cli.common import AsJson, Name, load_settings, make_backups, require_good
+from obms.cli.output import backup_as_json, checks_as_text, plain, run_as_json, run_as_text, show, size
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+class LevelName(StrEnum):
+    """How far a proof goes."""
+
+    intact = "intact"
+    restorable = "restorable"
+    proven = "proven"
+
+
+@app.command("run")
+def run(
+    *,
+    prove: Annotated[bool, typer.Option(help="Prove it by restoring it; unproven it does not count.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a backup now, and prove it.
+
+    Example: obms backup run --json
+    """
+    from obms.backup.run import run as run_once
+
+    made = run_once(make_backups(load_settings()), prove_it=prove)
+    show(run_as_json(made), run_as_text(made), as_json=as_json)
+    if made.verdict is not None:
+        require_good(made.verdict)
+
+
+@app.command("list")
+def list_all(*, as_json: AsJson = False) -> None:
+    """List the backups, newest first, with what is damaged and what has no manifest.
+
+    Example: obms backup list
+    """
+    from obms.backup.catalog import read_catalog
+    from obms.backup.storage import Folder
+
+    rows = [backup_as_json(backup) for backup in read_catalog(Folder(load_settings().backup_dir))]
+    if as_json:
+        show(rows, "", as_json=as_json)
+        return
+    for row in rows:
+        typer.echo(
+            f"{row['id']}  {row['state']:<9} {size(row['bytes']):>9}  {row['proven_at'] or ''}".rstrip()
+        )
+    if not rows:
+        typer.echo("There is no backup yet. `obms backup run` makes one.")
+
+
+@app.command("show")
+def show_one(name: Name, *, as_json: AsJson = False) -> None:
+    """Show all that is known of one backup: its manifest, and the verdict about it.
+
+    Example: obms backup show latest
+    """
+    from obms.backup.catalog import find
+    from obms.backup.storage import Folder
+
+    backup = find(Folder(load_settings().backup_dir), name)
+    shown = backup_as_json(backup) | {
+        "manifest": plain(backup.manifest) if backup.manifest else None,
+        "proof": plain(backup.verdict) if backup.verdict else None,
+        "problem": backup.problem,
+    }
+    show(shown, json.dumps(shown, indent=2, ensure_ascii=False, default=plain), as_json=as_json)
+
+
+@app.command("verify")
+def verify(
+    name: Name,
+    *,
+    level: Annotated[LevelName, typer.Option(help="How far to go.")] = LevelName.proven,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a backup again: its bytes, a restore of it, the application on that.
+
+    Example: obms backup verify latest
+    """
+    from obms.backup.run import verify as judge
+
+    verdict = judge(make_backups(load_settings()), name, level=level.value)
+    result = {
+        "id": verdict.id,
+        "ok": verdict.ok,
+        "level": verdict.level,
+        "checks": plain(verdict.checks),
+        "outcome": verdict.outcome,
+    }
+    show(result, checks_as_text(verdict.checks), as_json=as_json)
+    require_good(verdict)
+
+
+@app.command("schedule")
+def schedule(
+    *,
+    until_input_ends: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Make a backup at each time of BACKUP_SCHEDULE, until it is ended.
+
+    Example: BACKUP_SCHEDULE="0 3 * * *" obms backup schedule
+    """
+    from obms.backup.schedule import Schedule, end_with_input, keep_schedule
+
+    settings = load_settings()
+    if until_input_ends:
+        end_with_input()
+    keep_schedule(make_backups(settings), Schedule(expression=settings.backup_schedule))

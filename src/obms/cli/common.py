@@ -1,0 +1,50 @@
+"""What the commands share: options, the settings, the objects made of them, the end of a verdict."""
+
+# Imports stand where they are needed, so that `--help` answers at once.
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obms.errors import BackupDamaged, NotProven
+
+if TYPE_CHECKING:
+    from obms.app import Server
+    from obms.backup import Backups
+    from obms.backup.manifest import Verdict
+    from obms.config import Settings
+
+NAME_HELP = "An id, a file name, a path to a file, or `latest`."
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Name = Annotated[str, typer.Argument(help=NAME_HELP)]
+
+
+def load_settings() -> "Settings":
+    from obms.config import read_settings
+    from obms.observe import configure_logging
+
+    configure_logging()
+    return read_settings()
+
+
+def make_server(settings: "Settings") -> "Server":
+    from obms.app import open_server
+
+    return open_server(settings)
+
+
+def make_backups(settings: "Settings") -> "Backups":
+    from obms.app import open_backups
+    from obms.web.probe import probe
+
+    return open_backups(settings, probe)
+
+
+def require_good(verdict: "Verdict") -> None:
+    """Exit 5 for bytes that are not what the manifest says, 6 for any other verdict than good."""
+    if verdict.ok:
+        return
+    if verdict.outcome == "bad" and verdict.level is None:
+        raise BackupDamaged(name=verdict.id, detail=verdict.reason)
+    hint = {"hint": verdict.hint} if verdict.hint else {}
+    raise NotProven(name=verdict.id, detail=f"{verdict.outcome}: {verdict.reason}", **hint)

@@ -1,0 +1,108 @@
+"""What the commands print: JSON for programs, lines for people."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from obms.backup.catalog import Backup
+    from obms.backup.manifest import Check
+    from obms.backup.run import Run
+
+
+def show(result: Any, text: str, *, as_json: bool) -> None:
+    """Print the one or the other."""
+    typer.echo(json.dumps(plain(result), ensure_ascii=False) if as_json else text)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def run_as_json(made: "Run") -> dict[str, Any]:
+    manifest, verdict = made.manifest, made.verdict
+    return {
+        "id": manifest.id,
+        "file": manifest.file,
+        "database": manifest.database,
+        "created_at": plain(manifest.started_at),
+        "bytes": manifest.bytes,
+        "raw_bytes": manifest.raw_bytes,
+        "sha256": manifest.sha256,
+        "rows": plain(manifest.rows),
+        "proven": made.proven,
+        "proof": {
+            "level": verdict.level if verdict else None,
+            "checks": plain(verdict.checks) if verdict else [],
+        },
+        "copies": [],
+        "removed": [],
+        "seconds": made.seconds,
+    }
+
+
+def run_as_text(made: "Run") -> str:
+    sizes = f"{size(made.manifest.bytes)} of {size(made.manifest.raw_bytes)}"
+    first = f"{made.manifest.file}  {sizes}  {sum(made.manifest.rows.values())} rows  {made.seconds:.1f} s"
+    if made.verdict is None:
+        return f"{first}\nnot proven: it does not count until `obms backup verify {made.manifest.id}`"
+    return f"{first}\n{checks_as_text(made.verdict.checks)}\n{'proven' if made.proven else 'NOT PROVEN'}"
+
+
+def checks_as_text(checks: "Iterable[Check]") -> str:
+    return "\n".join(f"  {'ok ' if check.ok else 'BAD'}  {check.name}: {check.detail}" for check in checks)
+
+
+def backup_as_json(backup: "Backup") -> dict[str, Any]:
+    return {
+        "id": backup.id,
+        "file": backup.file,
+        "database": backup.database,
+        "created_at": plain(backup.created_at),
+        "bytes": backup.manifest.bytes if backup.manifest else None,
+        "proven": backup.proven,
+        "proven_at": plain(backup.verdict.judged_at) if backup.verdict and backup.proven else None,
+        "state": backup.state,
+    }
+
+
+def plan_as_text(plan: Mapping[str, Any]) -> str:
+    backup, live = sum(plan["rows"].values()), sum((plan["live_rows"] or {}).values())
+    lines = [f"{plan['file']} ({plan['database']}, {'proven' if plan['proven'] else 'not proven'})"]
+    lines += [f"rows: {backup or 'unknown'} in the backup, {live} in the live database", "it would:"]
+    return "\n".join([*lines, *(f"  {number}. {step}" for number, step in enumerate(plan["steps"], 1))])
+
+
+def restored_as_text(done: Mapping[str, Any]) -> str:
+    lines = [f"restored {done['id']} in {done['seconds']:.1f} s, {sum(done['rows'].values())} rows"]
+    lines.append(f"later revocations kept: {done['revocations_kept']}")
+    if done["safety_backup"]:
+        lines.append(f"before it: {done['safety_backup']} (`obms restore --undo` brings it back)")
+    if done["set_aside"]:
+        lines.append(f"the unreadable database that stood there: {done['set_aside']}")
+    return "\n".join(lines)
+
+
+def size(count: int | None) -> str:
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:  # noqa: PLR2004 - the step between the units
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
