@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -87,7 +88,7 @@ def exit_codes_page() -> str:
         (
             (str(kind.exit_code), _message(kind), _placeholders(kind.hint))
             for kind in kinds
-            if kind.exit_code > 1
+            if kind.exit_code > 1 and kind.hint
         ),
     )
     over_http = _table(
@@ -109,8 +110,8 @@ def _message(kind: type[errors.ObmsError]) -> str:
 
 
 def _placeholders(text: str) -> str:
-    """Names in braces as a reader knows them: `{detail}` becomes `<detail>`."""
-    return text.replace("!r}", "}").replace("{", "\\<").replace("}", "\\>")
+    """Names in braces as a reader knows them: `{name!r}` becomes NAME."""
+    return re.sub(r"\{(\w+)(!r)?\}", lambda found: found[1].upper(), text)
 
 
 # Commands
@@ -139,9 +140,8 @@ def _command(name: str, command: TyperCommand) -> str:
     help_text = inspect.cleandoc(command.help or "").replace("\b", "").strip()
     records = (parameter.get_help_record(context) for parameter in command.params)
     rows = ((f"`{written}`", meaning) for written, meaning in filter(None, records))
-    return "\n\n".join(
-        [f"## {name}", f"```text\n{usage}\n```", help_text, _table(("option", "meaning"), rows)]
-    )
+    parts = (f"## {name}", f"```text\n{usage}\n```", help_text, _table(("option", "meaning"), rows))
+    return "\n\n".join(part for part in parts if part)
 
 
 # Markdown
@@ -152,7 +152,9 @@ def _page(title: str, *parts: str) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
+    """A table, or nothing where it would have no rows."""
+    body = list(rows)
+    lines = [head, ("---",) * len(head), *body] if body else []
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
