@@ -46,7 +46,7 @@ class Gzip:
     def decode(self, coded: Chunks) -> Chunks:
         try:
             yield from _members(coded)
-        except isal_zlib.IsalError as error:
+        except isal_zlib.IsalError as error:  # type: ignore[misc]
             raise BackupDamaged(name="gzip stream", detail=str(error)) from error
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -28,30 +28,18 @@ class ProofKind(StrEnum):
     jwt = "jwt"
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command, and turn each deliberate error into one line and its exit code."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        app(standalone_mode=False)
+        app()
     except ObmsError as error:
         sys.exit(_tell(error))
-    except (typer.Exit, typer.Abort) as ended:
-        sys.exit(getattr(ended, "exit_code", 130))
-    except _usage_errors() as error:
-        error.show()
-        sys.exit(2)
-    sys.exit(0)
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:
     """End as on an error, so that what was begun is taken back; 143 is the shell's code for SIGTERM."""
     sys.exit(143)
-
-
-def _usage_errors() -> Any:
-    from click import ClickException
-
-    return ClickException
 
 
 def _tell(error: ObmsError) -> int:

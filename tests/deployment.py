@@ -1,0 +1,164 @@
+"""A whole server in a folder, to be used as its operator would: by settings and commands."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from obms import cli
+from obms.app import Server as Application
+from obms.app import open_backups, open_database, open_server
+from obms.backup import Backups
+from obms.badges.seeding import seed
+from obms.config import Settings, read_settings
+from obms.databases import Database
+from obms.migrations import migrate
+from obms.web.probe import probe
+from tests.postgres import Server, clean_environment
+
+SECRET = "a secret key for the tests"  # noqa: S105
+API_KEY = "an-api-key-for-the-tests"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(slots=True, kw_only=True)
+class Deployment:
+    """A server: its folder, its environment, its database."""
+
+    folder: Path
+    environment: dict[str, str]
+    database: Database
+    postgres: Server | None
+
+    @classmethod
+    @contextmanager
+    def made(cls, folder: Path, postgres: Server | None) -> Iterator["Deployment"]:
+        """A migrated, empty one; its database is dropped at the end."""
+        name = f"test_{uuid4().hex[:12]}"
+        environment = {
+            "SECRET_KEY": SECRET,
+            "AUTH_API_KEY": API_KEY,
+            "BACKUP_DIR": str(folder / "backups"),
+            "BACKUP_SCHEDULE": "off",
+            "SQLITE_FILE": str(folder / "data" / "openbadges.db"),
+        }
+        if postgres is not None:
+            environment["DATABASE_URL"] = postgres.url(name)
+        with _environment(environment):
+            database = open_database(read_settings())
+        database.create()
+        migrate(database.engine)
+        yield cls(folder=folder, environment=environment, database=database, postgres=postgres)
+        database.engine.dispose()
+        if postgres is not None and postgres.running():
+            _drop_databases(postgres, name)
+
+    @property
+    def settings(self) -> Settings:
+        with _environment(self.environment):
+            return read_settings()
+
+    @property
+    def backups(self) -> Backups:
+        """The same objects that the command uses, in this process."""
+        return open_backups(self.settings, probe)
+
+    @property
+    def application(self) -> Application:
+        return open_server(self.settings)
+
+    @property
+    def backup_dir(self) -> Path:
+        return self.folder / "backups"
+
+    def seed(self, credentials: int = 30, *, number: int = 1, proof: str = "jwt") -> None:
+        """Fill it with really signed badges."""
+        server = self.application
+        seed(
+            server.database.engine,
+            server.site,
+            credentials=credentials,
+            seed=number,
+            proof="jwt" if proof == "jwt" else "data-integrity",
+            progress=lambda _count: None,
+        )
+        server.database.engine.dispose()
+
+    def obms(self, *arguments: str, **environment: str) -> Answer:
+        """Run the command in this process (its own `main`, its real exit code)."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _environment({**self.environment, **environment}),
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            patch.setattr(sys, "argv", ["obms", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        return Answer(code=int(ended.value.code or 0), out=out.getvalue(), err=err.getvalue())
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """Start the command as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "obms", *arguments],
+            cwd=self.folder,
+            env={**clean_environment(), **self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def made_backup(self) -> Any:
+        """The JSON of a run that was proven."""
+        answer = self.obms("backup", "run", "--json")
+        assert answer.code == 0, answer.err
+        assert answer.json["proven"]
+        return answer.json
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """These settings and no other: neither the caller's nor those of a .env file."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in Settings.model_fields:
+            patch.delenv(name.upper(), raising=False)
+            patch.delenv(f"{name.upper()}_FILE", raising=False)
+        for name, value in values.items():
+            patch.setenv(name, value)
+        patch.setitem(Settings.model_config, "env_file", None)
+        yield
+
+
+def _drop_databases(postgres: Server, name: str) -> None:
+    """The database, and those that its restores have put beside it."""
+    for found in postgres.psql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'").split():
+        postgres.psql(f'DROP DATABASE "{found}" WITH (FORCE)')
+
+
+def database_files(database: Database) -> list[str]:
+    """What lies beside a SQLite database."""
+    path = Path(str(getattr(database, "path", "")))
+    return sorted(os.listdir(path.parent)) if path.name else []
