@@ -1,0 +1,242 @@
+"""Looking a whole database over: samples by index, contradictions by SQL, whatever its size."""
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from openbadgeslib.errors import LibOpenBadgesException
+from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_integrity_proof
+
+from obms.badges import Site, credentials, keys
+from obms.domain import PURPOSES, Purpose
+from obms.schema import achievements, images, revocations, signing_keys, status_entries, status_lists
+from obms.schema import credentials as table
+from obms.specs import Json
+
+# At most this many of each stratum, so that a sample stays at about forty.
+FEW, EACH, WINDOW = 2, 8, 2000
+MAGIC = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+    "image/webp": (b"RIFF",),
+    "image/svg+xml": (b"<", b"\xef\xbb\xbf<"),
+}
+
+
+def sample(connection: sa.Connection, now: datetime) -> list[credentials.Kept]:
+    """The newest, the oldest, some by chance, and of each issuer, key, proof and state that there is."""
+    ids = dict.fromkeys(found for query in _strata(connection, now) for found in connection.execute(query).scalars())
+    return [credentials.find(connection, id) for id in ids]
+
+
+def _strata(connection: sa.Connection, now: datetime) -> Iterator[sa.Select[Any]]:
+    newest = sa.select(table).order_by(table.c.created_at.desc(), table.c.id.desc())
+    oldest = sa.select(table).order_by(table.c.created_at, table.c.id)
+    yield newest.with_only_columns(table.c.id).limit(FEW)
+    yield oldest.with_only_columns(table.c.id).limit(FEW)
+    yield _by_chance(sa.select(table.c.id), table.c.id)
+    for column in (table.c.issuer_id, table.c.key_id):
+        for (value,) in connection.execute(_values(column)):
+            yield sa.select(table.c.id).where(column == value).limit(1)
+    for purpose in PURPOSES:
+        marked = revocations.join(table, revocations.c.credential_id == table.c.id)
+        query = sa.select(table.c.id).select_from(marked).where(revocations.c.purpose == purpose)
+        yield query.order_by(revocations.c.credential_id).limit(FEW)
+        yield _by_chance(query, revocations.c.credential_id)
+    # Neither has an index: looked for among the newest and the oldest only.
+    for window in (newest.limit(WINDOW).subquery(), oldest.limit(WINDOW).subquery()):
+        for proof in ("data-integrity", "jwt"):
+            yield sa.select(window.c.id).where(window.c.proof == proof).limit(FEW)
+        yield sa.select(window.c.id).where(window.c.expires_at < now).limit(FEW)
+
+
+def _by_chance(query: sa.Select[Any], id: sa.ColumnElement[str]) -> sa.Select[Any]:
+    """The few that follow an id drawn by lot."""
+    return query.where(id >= str(uuid.uuid4())).order_by(id).limit(FEW)
+
+
+def _values(column: sa.Column[str]) -> sa.Select[Any]:
+    (reference,) = column.foreign_keys
+    return sa.select(reference.column).order_by(reference.column).limit(EACH)
+
+
+def disagreements(connection: sa.Connection) -> list[str]:
+    """Where the bits of the lists and the revocations contradict each other, both ways, over all rows."""
+    both = status_entries.outerjoin(revocations)
+    placed = revocations.outerjoin(status_entries)
+    count = sa.select(sa.func.count())
+    return _complaints(
+        connection,
+        {
+            "bits are set that no revocation explains": count.select_from(both).where(
+                status_entries.c.value, revocations.c.credential_id.is_(None)
+            ),
+            "revocations have their bit cleared": count.select_from(placed).where(~status_entries.c.value),
+            "revocations have no place in a list": count.select_from(placed).where(
+                status_entries.c.credential_id.is_(None)
+            ),
+        },
+    )
+
+
+def broken_references(connection: sa.Connection) -> list[str]:
+    """What refers to what is not there, or to another's, over all rows."""
+    entries = status_entries
+    placeless = [
+        ~sa.exists().where(entries.c.credential_id == table.c.id, entries.c.purpose == purpose)
+        for purpose in PURPOSES
+    ]
+    orphans = sa.select(sa.func.count()).select_from(entries.outerjoin(table, table.c.id == entries.c.credential_id))
+    marked = sa.exists().where(revocations.c.credential_id == entries.c.credential_id)
+    overfull = (
+        sa.select(sa.func.count().label("given"), status_lists.c.next_index)
+        .select_from(entries.join(status_lists))
+        .group_by(status_lists.c.id, status_lists.c.next_index)
+        .subquery()
+    )
+    return _complaints(
+        connection,
+        {
+            "credentials lack a place in a list": sa.select(sa.func.count()).select_from(table).where(
+                sa.or_(*placeless)
+            ),
+            "places are of credentials that are gone, and were not revoked": orphans.where(
+                table.c.id.is_(None), ~marked
+            ),
+            "credentials are signed by another issuer's key": _foreign(signing_keys),
+            "credentials are for another issuer's achievement": _foreign(achievements),
+            "lists have given more places than they count": sa.select(sa.func.count())
+            .select_from(overfull)
+            .where(overfull.c.given > overfull.c.next_index),
+        },
+    )
+
+
+def _foreign(other: sa.Table) -> sa.Select[Any]:
+    return (
+        sa.select(sa.func.count()).select_from(table.join(other)).where(other.c.issuer_id != table.c.issuer_id)
+    )
+
+
+def _complaints(connection: sa.Connection, queries: dict[str, sa.Select[Any]]) -> list[str]:
+    counts = {text: connection.execute(query).scalar_one() for text, query in queries.items()}
+    return [f"{count} {text}" for text, count in counts.items() if count]
+
+
+def misplaced(connection: sa.Connection, kept: credentials.Kept, document: Json) -> bool:
+    """Whether a document names other places in the status lists than its rows."""
+    rows = connection.execute(
+        sa.select(status_entries).where(status_entries.c.credential_id == kept.id)
+    ).all()
+    held = {(row.purpose, f"/status-lists/{row.list_id}#{row.position}") for row in rows}
+    said = document.get("credentialStatus")
+    named = {
+        (entry.get("statusPurpose"), "/status-lists/" + str(entry.get("id")).rpartition("/status-lists/")[2])
+        for entry in (said if isinstance(said, list) else [])
+    }
+    return held != named
+
+
+def lists_to_check(connection: sa.Connection) -> list[sa.RowMapping]:
+    """Some lists of each purpose, those with the most bits set first."""
+    bits = sa.select(sa.func.count()).where(
+        status_entries.c.list_id == status_lists.c.id, status_entries.c.value
+    )
+    found: list[sa.RowMapping] = []
+    for purpose in PURPOSES:
+        query = sa.select(status_lists.c.id, status_lists.c.purpose, status_lists.c.issuer_id)
+        query = query.where(status_lists.c.purpose == purpose).order_by(bits.scalar_subquery().desc(), status_lists.c.id)
+        found += connection.execute(query.limit(FEW)).mappings()
+    return found
+
+
+def revoked_positions(connection: sa.Connection, list_id: str) -> frozenset[int]:
+    """The bits that a list must have set, by the revocations and not by the bits that are kept."""
+    query = sa.select(status_entries.c.position).select_from(status_entries.join(revocations))
+    return frozenset(connection.execute(query.where(status_entries.c.list_id == list_id)).scalars())
+
+
+def list_complaint(connection: sa.Connection, row: sa.RowMapping, text: str) -> str | None:
+    """What is wrong with a served status list; None if it is signed by its issuer and says what the rows say."""
+    document = json.loads(text)
+    method = str(document["proof"]["verificationMethod"])
+    key = keys.read_key(connection, method.rpartition("#")[2])
+    if key is None or key.issuer_id != row["issuer_id"]:
+        return f"it is signed by {method}, which is no key of its issuer"
+    try:
+        verify_data_integrity_proof(document, key.public_pem)
+    except LibOpenBadgesException as error:
+        return str(error)
+    subject = document["credentialSubject"]
+    if not str(document["id"]).endswith(f"/status-lists/{row['id']}") or subject["statusPurpose"] != row["purpose"]:
+        return "it is another list"
+    served = set_indices(decode_encoded_list(subject["encodedList"]))
+    wrong = served ^ revoked_positions(connection, row["id"])
+    return f"{len(wrong)} of its bits are not what the rows say" if wrong else None
+
+
+def keys_that_cannot_sign(connection: sa.Connection, site: Site) -> tuple[list[str], int]:
+    """The keys in use whose private part does not fit their public part, and how many were tried.
+
+    KeyMissing if they were sealed with another SECRET_KEY; KeyDamaged if one does not open.
+    """
+    query = sa.select(signing_keys).where(signing_keys.c.retired_at.is_(None)).order_by(signing_keys.c.id)
+    tried = [keys.SigningKey(**row._mapping) for row in connection.execute(query)]
+    return [key.id for key in tried if not _signs(site, key)], len(tried)
+
+
+def _signs(site: Site, key: keys.SigningKey) -> bool:
+    text = f"proof of {key.id}".encode()
+    signature = keys.open_private(site, key).sign(text)
+    public = load_pem_public_key(key.public_pem.encode())
+    if not isinstance(public, Ed25519PublicKey):
+        return False
+    try:
+        public.verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def unopened_images(connection: sa.Connection) -> tuple[list[str], int]:
+    """Of a sample the images that do not start as their media type does, and how many were looked at."""
+    size = max(len(start) for starts in MAGIC.values() for start in starts)
+    head = sa.func.substr(images.c.content, 1, size, type_=sa.LargeBinary())
+    query = sa.select(images.c.name, images.c.media_type, head.label("head"))
+    ends = (query.order_by(images.c.id).limit(EACH), query.order_by(images.c.id.desc()).limit(EACH))
+    rows = {row.name: row for end in ends for row in connection.execute(end)}
+    return [name for name, row in rows.items() if not _opens(row.media_type, bytes(row.head))], len(rows)
+
+
+def _opens(media_type: str, head: bytes) -> bool:
+    return head.startswith(MAGIC.get(media_type, (b"\x00never",)))
+
+
+def forge(kept: credentials.Kept) -> str:
+    """The document with one character changed in the middle of what it says of the recipient."""
+    if kept.proof == "jwt":
+        head, payload, signature = kept.document.split(".")
+        place = len(head) + 1 + len(payload) // 2
+    else:
+        place = kept.document.index('"identityHash":"') + len('"identityHash":"sha256$') + 5
+    other = "A" if kept.document[place] != "A" else "B"
+    return kept.document[:place] + other + kept.document[place + 1 :]
+
+
+def purposes_of(connection: sa.Connection, credential_id: str) -> set[Purpose]:
+    """For what a credential is revoked or suspended, by the revocations."""
+    query = sa.select(revocations.c.purpose).where(revocations.c.credential_id == credential_id)
+    return set(connection.execute(query).scalars())
+
+
+def counts(connection: sa.Connection, tables: Iterable[sa.Table]) -> dict[str, int]:
+    return {
+        each.name: connection.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in tables
+    }
