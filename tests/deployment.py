@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from obms.migrations import migrate
 from obms.web.probe import probe
 from tests.postgres import Server, clean_environment
 
-SECRET = "a secret key for the tests"  # noqa: S105
+SECRET = "a secret key for the tests"
 API_KEY = "an-api-key-for-the-tests"
 
 
@@ -156,9 +155,3 @@ def _drop_databases(postgres: Server, name: str) -> None:
     """The database, and those that its restores have put beside it."""
     for found in postgres.psql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'").split():
         postgres.psql(f'DROP DATABASE "{found}" WITH (FORCE)')
-
-
-def database_files(database: Database) -> list[str]:
-    """What lies beside a SQLite database."""
-    path = Path(str(getattr(database, "path", "")))
-    return sorted(os.listdir(path.parent)) if path.name else []

@@ -50,7 +50,11 @@ def authenticate(connection: sa.Connection, site: Site, key: str | None, admin_k
         return Actor(id=ADMIN_OF_ENVIRONMENT, is_admin=True)
     held = connection.execute(sa.select(api_keys).where(api_keys.c.hash == hash_key(key))).one_or_none()
     now = site.clock()
-    if held is None or held.revoked_at is not None or (held.expires_at is not None and held.expires_at <= now):
+    if (
+        held is None
+        or held.revoked_at is not None
+        or (held.expires_at is not None and held.expires_at <= now)
+    ):
         raise AuthenticationRequired
     return _actor(connection, held.user_id)
 

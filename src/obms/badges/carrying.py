@@ -91,9 +91,9 @@ def _carry_entries(old: sa.Connection, new: sa.Connection, rows: Sequence[sa.Row
     ids = {row["credential_id"] for row in rows if _key(row) not in placed}
     if not ids:
         return
-    entries = old.execute(
-        sa.select(status_entries).where(status_entries.c.credential_id.in_(ids))
-    ).mappings().all()
+    entries = (
+        old.execute(sa.select(status_entries).where(status_entries.c.credential_id.in_(ids))).mappings().all()
+    )
     lists = set(new.execute(_ids(status_lists, [entry["list_id"] for entry in entries])).scalars())
     taken = _keys(new, status_entries, entries)
     # After two histories have parted, another credential may stand in the place: it keeps it.

@@ -32,7 +32,9 @@ MAGIC = {
 
 def sample(connection: sa.Connection, now: datetime) -> list[credentials.Kept]:
     """The newest, the oldest, some by chance, and of each issuer, key, proof and state that there is."""
-    ids = dict.fromkeys(found for query in _strata(connection, now) for found in connection.execute(query).scalars())
+    ids = dict.fromkeys(
+        found for query in _strata(connection, now) for found in connection.execute(query).scalars()
+    )
     return [credentials.find(connection, id) for id in ids]
 
 
@@ -93,7 +95,9 @@ def broken_references(connection: sa.Connection) -> list[str]:
         ~sa.exists().where(entries.c.credential_id == table.c.id, entries.c.purpose == purpose)
         for purpose in PURPOSES
     ]
-    orphans = sa.select(sa.func.count()).select_from(entries.outerjoin(table, table.c.id == entries.c.credential_id))
+    orphans = sa.select(sa.func.count()).select_from(
+        entries.outerjoin(table, table.c.id == entries.c.credential_id)
+    )
     marked = sa.exists().where(revocations.c.credential_id == entries.c.credential_id)
     overfull = (
         sa.select(sa.func.count().label("given"), status_lists.c.next_index)
@@ -104,9 +108,9 @@ def broken_references(connection: sa.Connection) -> list[str]:
     return _complaints(
         connection,
         {
-            "credentials lack a place in a list": sa.select(sa.func.count()).select_from(table).where(
-                sa.or_(*placeless)
-            ),
+            "credentials lack a place in a list": sa.select(sa.func.count())
+            .select_from(table)
+            .where(sa.or_(*placeless)),
             "places are of credentials that are gone, and were not revoked": orphans.where(
                 table.c.id.is_(None), ~marked
             ),
@@ -121,7 +125,9 @@ def broken_references(connection: sa.Connection) -> list[str]:
 
 def _foreign(other: sa.Table) -> sa.Select[Any]:
     return (
-        sa.select(sa.func.count()).select_from(table.join(other)).where(other.c.issuer_id != table.c.issuer_id)
+        sa.select(sa.func.count())
+        .select_from(table.join(other))
+        .where(other.c.issuer_id != table.c.issuer_id)
     )
 
 
@@ -152,7 +158,9 @@ def lists_to_check(connection: sa.Connection) -> list[sa.RowMapping]:
     found: list[sa.RowMapping] = []
     for purpose in PURPOSES:
         query = sa.select(status_lists.c.id, status_lists.c.purpose, status_lists.c.issuer_id)
-        query = query.where(status_lists.c.purpose == purpose).order_by(bits.scalar_subquery().desc(), status_lists.c.id)
+        query = query.where(status_lists.c.purpose == purpose).order_by(
+            bits.scalar_subquery().desc(), status_lists.c.id
+        )
         found += connection.execute(query.limit(FEW)).mappings()
     return found
 
@@ -175,7 +183,10 @@ def list_complaint(connection: sa.Connection, row: sa.RowMapping, text: str) -> 
     except LibOpenBadgesException as error:
         return str(error)
     subject = document["credentialSubject"]
-    if not str(document["id"]).endswith(f"/status-lists/{row['id']}") or subject["statusPurpose"] != row["purpose"]:
+    if (
+        not str(document["id"]).endswith(f"/status-lists/{row['id']}")
+        or subject["statusPurpose"] != row["purpose"]
+    ):
         return "it is another list"
     served = set_indices(decode_encoded_list(subject["encodedList"]))
     wrong = served ^ revoked_positions(connection, row["id"])
@@ -238,5 +249,6 @@ def purposes_of(connection: sa.Connection, credential_id: str) -> set[Purpose]:
 
 def counts(connection: sa.Connection, tables: Iterable[sa.Table]) -> dict[str, int]:
     return {
-        each.name: connection.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in tables
+        each.name: connection.execute(sa.select(sa.func.count()).select_from(each)).scalar_one()
+        for each in tables
     }

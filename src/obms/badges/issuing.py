@@ -100,7 +100,9 @@ def _sign_jwt(site: Site, key: keys.SigningKey, document: Json) -> str:
 
 def credential_row(credential: Credential, key_id: str, proof: ProofKind, document: str) -> dict[str, Any]:
     """The row of a credential, all but the time of its making."""
-    extra = profiles.present({"narrative": credential.narrative, "image": profiles.image_json(credential.image)})
+    extra = profiles.present(
+        {"narrative": credential.narrative, "image": profiles.image_json(credential.image)}
+    )
     if credential.evidence:
         extra["evidence"] = [profiles.present(asdict(evidence)) for evidence in credential.evidence]
     return {

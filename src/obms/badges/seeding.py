@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from obms.badges import Site, statuses
 from obms.badges.seeding_cast import OPENED, Cast, image_rows, key_rows, make_cast, profile_rows, user_rows
-from obms.badges.seeding_rows import Rows, Writer, list_id, turn_of
+from obms.badges.seeding_rows import Rows, Writer, given, list_id
 from obms.domain import PURPOSES, ProofKind
 from obms.errors import Conflict
 from obms.schema import issuers, metadata, status_lists
@@ -43,9 +43,10 @@ def seed(
     engine = engine.execution_options(writing=True)
     counts = _add_cast(engine, site, cast)
     for rows in _stretches(cast, credentials, proof):
+        done = counts["credentials"]
         with engine.begin() as connection:
-            _insert(connection, rows, counts)
-            _advance_lists(connection, cast, counts["credentials"])
+            lists = _advance_lists(connection, site, cast, done, done + len(rows["credentials"]))
+            _insert(connection, {"status_lists": lists, **rows}, counts)
         progress(len(rows["credentials"]))
     return counts
 
@@ -61,54 +62,48 @@ def _add_cast(engine: sa.Engine, site: Site, cast: Cast) -> dict[str, int]:
             **profile_rows(cast),
             "signing_keys": key_rows(site, cast),
             **user_rows(site, cast),
-            "status_lists": [],
+            "status_lists": _list_rows(site, cast, [(issuer, 0) for issuer in range(len(cast.issuers))]),
         }
-        opened = replace(site, clock=lambda: OPENED)
-        for number, issuer in enumerate(cast.issuers):
-            for purpose in PURPOSES:
-                id = list_id(cast.seed, number, purpose, 0)
-                rows["status_lists"].append(statuses.list_row(opened, issuer.id, purpose, id=id))
         _insert(connection, rows, counts)
     return counts
 
 
 def _insert(connection: sa.Connection, rows: Rows, counts: dict[str, int]) -> None:
-    """Insert the rows of each table; status lists that a batch is the first to reach come with it."""
     for name, found in rows.items():
         if found:
             connection.execute(sa.insert(metadata.tables[name]), found)
         counts[name] = counts.get(name, 0) + len(found)
 
 
-def _advance_lists(connection: sa.Connection, cast: Cast, credentials: int) -> None:
-    """Say of each list how many places were given; open the lists that the next batch may reach."""
-    for number, issuer in enumerate(cast.issuers):
-        given = _given(number, credentials)
-        which, next_index = divmod(given, statuses.LIST_SIZE)
-        for purpose in PURPOSES:
-            if which > 0 and next_index < max(BATCH.values()):
-                _close(connection, list_id(cast.seed, number, purpose, which - 1))
-            connection.execute(
-                sa.update(status_lists)
-                .where(status_lists.c.id == list_id(cast.seed, number, purpose, which))
-                .values(next_index=next_index)
-            )
+def _list_rows(site: Site, cast: Cast, lists: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """The rows of the n-th lists of issuers, one per purpose."""
+    opened = replace(site, clock=lambda: OPENED)
+    return [
+        statuses.list_row(
+            opened, cast.issuers[issuer].id, purpose, id=list_id(cast.seed, issuer, purpose, nth)
+        )
+        for issuer, nth in lists
+        for purpose in PURPOSES
+    ]
 
 
-def _close(connection: sa.Connection, id: str) -> None:
-    connection.execute(
-        sa.update(status_lists).where(status_lists.c.id == id).values(next_index=status_lists.c.size)
-    )
-
-
-def _given(issuer: int, credentials: int) -> int:
-    """How many of the first `credentials` are from an issuer."""
-    number = credentials
-    while True:
-        found, nth = turn_of(number)
-        if found == issuer:
-            return nth
-        number += 1
+def _advance_lists(
+    connection: sa.Connection, site: Site, cast: Cast, done: int, wanted: int
+) -> list[dict[str, Any]]:
+    """Say of each list how many places were given; the rows of the lists that have to be opened."""
+    fresh = []
+    for issuer in range(len(cast.issuers)):
+        before, after = given(issuer, done), given(issuer, wanted)
+        for nth in range(
+            max(before - 1, 0) // statuses.LIST_SIZE, max(after - 1, 0) // statuses.LIST_SIZE + 1
+        ):
+            next_index = min(after - nth * statuses.LIST_SIZE, statuses.LIST_SIZE)
+            ids = [list_id(cast.seed, issuer, purpose, nth) for purpose in PURPOSES]
+            update = sa.update(status_lists).where(status_lists.c.id.in_(ids))
+            if connection.execute(update.values(next_index=next_index)).rowcount == 0:
+                rows = _list_rows(site, cast, [(issuer, nth)])
+                fresh += [row | {"next_index": next_index} for row in rows]
+    return fresh
 
 
 def _stretches(cast: Cast, credentials: int, proof: ProofKind) -> Iterator[Rows]:

@@ -105,7 +105,9 @@ def _achievements(site_url: str, seed: int, issuer: Issuer) -> tuple[Achievement
             achievement_type="Certificate" if number % 2 else "Badge",
             image=Image(url=_picture_url(site_url, seed, number), caption=name),
             tags=tags,
-            alignments=(Alignment(target_name=f"ESCO · {name}", target_url=f"https://esco.example.org/{number}"),),
+            alignments=(
+                Alignment(target_name=f"ESCO · {name}", target_url=f"https://esco.example.org/{number}"),
+            ),
             version="1.0",
             created_at=OPENED + timedelta(days=number),
             updated_at=OPENED + timedelta(days=number),

@@ -15,7 +15,16 @@ from openbadgeslib.ob3 import add_data_integrity_proof
 from obms.badges import keys, statuses
 from obms.badges.seeding_cast import EPOCH, OPENED, ROTATED, Cast, SeededKey, seeded_id
 from obms.badges.seeding_words import EVIDENCE_NAMES, NARRATIVES, PEOPLE, REASONS
-from obms.domain import PURPOSES, REVOCATION, SUSPENSION, Credential, ProofKind, Purpose, Recipient, StatusEntry
+from obms.domain import (
+    PURPOSES,
+    REVOCATION,
+    SUSPENSION,
+    Credential,
+    ProofKind,
+    Purpose,
+    Recipient,
+    StatusEntry,
+)
 from obms.specs import Json, credential_url, iso, issuer_did, ob3
 
 # Which issuer the n-th credential is from, again and again: some issue more than others.
@@ -25,11 +34,10 @@ DAYS_BEFORE, DAYS_AFTER = (ROTATED - OPENED).days - 60, (EPOCH - ROTATED).days -
 Rows = dict[str, list[dict[str, Any]]]
 
 
-def turn_of(number: int) -> tuple[int, int]:
-    """The issuer of the n-th credential, and how many that issuer had before it."""
-    rounds, place = divmod(number, len(ORDER))
-    issuer = ORDER[place]
-    return issuer, rounds * ORDER.count(issuer) + ORDER[:place].count(issuer)
+def given(issuer: int, credentials: int) -> int:
+    """How many of the first `credentials` are from an issuer."""
+    rounds, place = divmod(credentials, len(ORDER))
+    return rounds * ORDER.count(issuer) + ORDER[:place].count(issuer)
 
 
 def list_id(seed: int, issuer: int, purpose: Purpose, nth: int) -> str:
@@ -67,7 +75,8 @@ class Writer:
         return rows
 
     def _add(self, rows: Rows, number: int, chance: random.Random) -> None:
-        issuer, nth = turn_of(number)
+        issuer = ORDER[number % len(ORDER)]
+        nth = given(issuer, number)
         id = seeded_id(self.cast.seed, "credential", number)
         row = self._credential(number, id, issuer, chance)
         entries = [_entry(self.cast.seed, issuer, purpose, nth) for purpose in PURPOSES]
@@ -84,7 +93,9 @@ class Writer:
             )
             if value:
                 revoked_at = row["issued_at"] + timedelta(days=chance.randrange(1, 30))
-                rows["revocations"].append({**key, "reason": chance.choice(REASONS), "revoked_at": revoked_at})
+                rows["revocations"].append(
+                    {**key, "reason": chance.choice(REASONS), "revoked_at": revoked_at}
+                )
 
     def _credential(self, number: int, id: str, issuer: int, chance: random.Random) -> dict[str, Any]:
         """The row without its document; `place` is that of the achievement."""
@@ -154,7 +165,9 @@ def _template(cast: Cast, issuer: int, place: int) -> Template:
 def _entry(seed: int, issuer: int, purpose: Purpose, nth: int) -> StatusEntry:
     which, counter = divmod(nth, statuses.LIST_SIZE)
     id = list_id(seed, issuer, purpose, which)
-    return StatusEntry(purpose=purpose, list_id=id, position=statuses.scatter(id, statuses.LIST_SIZE, counter))
+    return StatusEntry(
+        purpose=purpose, list_id=id, position=statuses.scatter(id, statuses.LIST_SIZE, counter)
+    )
 
 
 def _recipient(number: int, chance: random.Random) -> dict[str, Any]:

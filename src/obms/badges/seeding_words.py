@@ -11,12 +11,20 @@ ISSUERS = (
     ("Café Ha\u0300 No\u0302\u0323i – Trường Mở", "Học mọi lúc, mọi nơi ☕️.", "truong.example.org"),
 )
 ACHIEVEMENTS = (
-    ("Erste Hilfe ⛑️", "Leistet Erste Hilfe, ruhig und richtig – auch in Öl & Rauch.", ("Gesundheit", "první pomoc")),
+    (
+        "Erste Hilfe ⛑️",
+        "Leistet Erste Hilfe, ruhig und richtig – auch in Öl & Rauch.",
+        ("Gesundheit", "první pomoc"),
+    ),
     ("データ分析の基礎", "表計算と統計の基礎を身につけた。📊", ("データ", "統計")),
     ("مهارات الكتابة", "يكتب نصاً واضحاً ومترابطاً.", ("كتابة", "لغة")),
     ("Основы программирования", "Пишет понятные программы и проверяет их. 💻", ("код", "проверка")),
     ("गणित प्रवीण", "बीजगणित और ज्यामिति में निपुण।", ("गणित",)),
-    ("Re\u0301sume\u0301 & Ångström 👩🏽‍🔬", "Naïve façade, coöperation, ﬁn — one text, many accents.", ("e\u0301clair", "smørrebrød")),
+    (
+        "Re\u0301sume\u0301 & Ångström 👩🏽‍🔬",
+        "Naïve façade, coöperation, ﬁn — one text, many accents.",
+        ("e\u0301clair", "smørrebrød"),
+    ),
 )
 NARRATIVES = (
     "Hat die Prüfung „mit Auszeichnung“ bestanden. 🏅",
@@ -28,6 +36,28 @@ NARRATIVES = (
     "השלימה את הפרויקט בהצטיינות.",
     "Đã hoàn tha\u0300nh bài thi cuối khóa.",
 )
-EVIDENCE_NAMES = ("Abschlussarbeit", "最終レポート", "التقرير النهائي", "Отчёт 📄", "प्रतिवेदन", "Έκθεση", "דוח", "Báo ca\u0301o")
+EVIDENCE_NAMES = (
+    "Abschlussarbeit",
+    "最終レポート",
+    "التقرير النهائي",
+    "Отчёт 📄",
+    "प्रतिवेदन",
+    "Έκθεση",
+    "דוח",
+    "Báo ca\u0301o",
+)
 REASONS = ("Irrtum im Namen", "不正行為", "طلب من الحائز", "Отозвано по ошибке ⚠️", "Ζητήθηκε", "बदल दिया गया")
-PEOPLE = ("zoë", "renée", "jürgen", "łukasz", "søren", "nuño", "chloé", "bjørn", "ayşe", "đặng", "иван", "花子")
+PEOPLE = (
+    "zoë",
+    "renée",
+    "jürgen",
+    "łukasz",
+    "søren",
+    "nuño",
+    "chloé",
+    "bjørn",
+    "ayşe",
+    "đặng",
+    "иван",
+    "花子",
+)

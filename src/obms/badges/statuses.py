@@ -45,9 +45,7 @@ def _open_list(connection: sa.Connection, issuer_id: str, purpose: Purpose) -> s
     lists = status_lists
     return (
         sa.select(lists.c.id)
-        .where(
-            lists.c.issuer_id == issuer_id, lists.c.purpose == purpose, lists.c.next_index < lists.c.size
-        )
+        .where(lists.c.issuer_id == issuer_id, lists.c.purpose == purpose, lists.c.next_index < lists.c.size)
         .order_by(lists.c.id)
         .limit(1)
     )
@@ -130,11 +128,16 @@ def read_status(connection: sa.Connection, credential_id: str) -> Status | None:
     facts = {row.purpose: row for row in rows}
     first = facts.get(REVOCATION) or facts[SUSPENSION]
     return Status(
-        revoked=REVOCATION in facts, suspended=SUSPENSION in facts, reason=first.reason, since=first.revoked_at
+        revoked=REVOCATION in facts,
+        suspended=SUSPENSION in facts,
+        reason=first.reason,
+        since=first.revoked_at,
     )
 
 
-def _set_bit(connection: sa.Connection, site: Site, credential_id: str, purpose: Purpose, value: bool) -> bool:
+def _set_bit(
+    connection: sa.Connection, site: Site, credential_id: str, purpose: Purpose, value: bool
+) -> bool:
     """Set one bit; whether it was different. NotFound if the credential has no such place."""
     entries = status_entries
     this = sa.and_(entries.c.credential_id == credential_id, entries.c.purpose == purpose)
@@ -146,7 +149,12 @@ def _set_bit(connection: sa.Connection, site: Site, credential_id: str, purpose:
     )
     if touched.rowcount == 0:
         raise NotFound(what="credential", id=credential_id)
-    return connection.execute(sa.update(entries).where(this, entries.c.value != value).values(value=value)).rowcount > 0
+    return (
+        connection.execute(
+            sa.update(entries).where(this, entries.c.value != value).values(value=value)
+        ).rowcount
+        > 0
+    )
 
 
 def _later(now: datetime) -> sa.ColumnElement[Any]:
@@ -155,7 +163,9 @@ def _later(now: datetime) -> sa.ColumnElement[Any]:
     return sa.case((held > now, held), else_=sa.literal(now, status_lists.c.changed_at.type))
 
 
-def _record(connection: sa.Connection, site: Site, credential_id: str, purpose: Purpose, reason: str | None) -> None:
+def _record(
+    connection: sa.Connection, site: Site, credential_id: str, purpose: Purpose, reason: str | None
+) -> None:
     connection.execute(
         sa.insert(revocations).values(
             credential_id=credential_id, purpose=purpose, reason=reason, revoked_at=site.clock()

@@ -80,11 +80,11 @@ def _postgresql_words(
         f"coalesce(length({text}) || ':' || {text}, '~')"
         for text in (_postgresql_text(quote(column["name"]), column["type"]) for column in columns)
     )
-    query = (
-        "SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0),"
-        " coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)"
-        f" FROM (SELECT encode(sha256(convert_to({row}, 'UTF8')), 'hex') AS h FROM {quote(name)}) AS hashes"
-    )
+    query = f"""
+        SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0),
+               coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
+        FROM (SELECT encode(sha256(convert_to({row}, 'UTF8')), 'hex') AS h FROM {quote(name)}) AS hashes
+    """  # noqa: S608 - the names are quoted by the dialect
     high, low = connection.exec_driver_sql(query.replace("%", "%%")).one()
     return high, low
 

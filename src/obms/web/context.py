@@ -15,7 +15,9 @@ from obms.badges import access
 from obms.errors import Invalid, NotFound
 
 OFFSET_LIMIT = 2**31 - 1
-REFERENCE = re.compile(r"(?:urn:uuid:|did:web:[^\s/]+:)?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})")
+REFERENCE = re.compile(
+    r"(?:urn:uuid:|did:web:[^\s/]+:)?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
+)
 api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
@@ -68,7 +70,12 @@ def announce(request: Request, response: Response, page: Page, total: int) -> No
     """Tell of the other pages, in X-Total-Count and Link."""
     response.headers["X-Total-Count"] = str(total)
     last = max(total - 1, 0) // page.limit * page.limit
-    offsets = {"first": 0, "prev": max(page.offset - page.limit, 0), "next": page.offset + page.limit, "last": last}
+    offsets = {
+        "first": 0,
+        "prev": max(page.offset - page.limit, 0),
+        "next": page.offset + page.limit,
+        "last": last,
+    }
     if page.offset == 0:
         del offsets["prev"]
     if page.offset + page.limit >= total:

@@ -55,11 +55,15 @@ def examine(server: Server) -> dict[str, Any]:
             found["schemaRevision"] = connection.execute(sa.select(REVISION.c.version_num)).scalar()
             if found["schemaRevision"] != server.needed_revision:
                 raise DatabaseNotMigrated(found=found["schemaRevision"], needed=server.needed_revision)
-            tables = (sa.exists(sa.select(sa.literal(1)).select_from(table)) for table in metadata.sorted_tables)
+            tables = (
+                sa.exists(sa.select(sa.literal(1)).select_from(table)) for table in metadata.sorted_tables
+            )
             connection.execute(sa.select(*(table.label(f"t{n}") for n, table in enumerate(tables)))).one()
     except (sa.exc.SQLAlchemyError, DatabaseUnreachable) as error:
         structlog.get_logger("obms").error("database is not usable", error=str(error))
-        found["error"] = str(error) if isinstance(error, DatabaseUnreachable) else "The database does not answer."
+        found["error"] = (
+            str(error) if isinstance(error, DatabaseUnreachable) else "The database does not answer."
+        )
     else:
         found["connected"] = True
     found["responseTime"] = round((time.perf_counter() - started) * 1000, 3)

@@ -36,7 +36,9 @@ def create_issuer(body: IssuerBody, server: TheServer, actor: TheActor, response
 
 
 @router.get("/issuers")
-def list_issuers(request: Request, response: Response, server: TheServer, page: ThePage) -> list[dict[str, Any]]:
+def list_issuers(
+    request: Request, response: Response, server: TheServer, page: ThePage
+) -> list[dict[str, Any]]:
     with reading(server) as connection:
         found, total = profiles.list_issuers(connection, page)
     announce(request, response, page, total)

@@ -82,7 +82,9 @@ async def _starts(server: Server, client: httpx.AsyncClient) -> Check:
     health = answer.json()
     ok = answer.status_code == httpx.codes.OK and health["database"]["connected"]
     detail = f"/health answers {answer.status_code} {health['status']}"
-    return Check(name="application starts", ok=ok, detail=detail + f" {health['database'].get('error', '')}".rstrip())
+    return Check(
+        name="application starts", ok=ok, detail=detail + f" {health['database'].get('error', '')}".rstrip()
+    )
 
 
 async def _examine(server: Server, client: httpx.AsyncClient) -> list[Check]:
@@ -136,7 +138,9 @@ async def _lists_answer(trial: Trial) -> Check:
         answer = await trial.client.get(f"/{name}", params={"limit": 5})
         total = answer.headers.get("X-Total-Count")
         if answer.status_code != httpx.codes.OK or total != str(count) or len(answer.json()) != min(count, 5):
-            complaints.append(f"/{name} answers {answer.status_code} with a total of {total} for {count} rows")
+            complaints.append(
+                f"/{name} answers {answer.status_code} with a total of {total} for {count} rows"
+            )
     return _verdict("lists answer", complaints, ", ".join(f"{count} {name}" for name, count in held.items()))
 
 

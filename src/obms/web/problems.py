@@ -87,7 +87,9 @@ def of_http(request: Request, error: HTTPException) -> JSONResponse:
 def of_database(request: Request, error: sa.exc.SQLAlchemyError) -> JSONResponse:
     """503 while the database is away or is being replaced; the next request finds it again by itself."""
     if is_away(error):
-        return of_error(request, DatabaseUnreachable(detail="it does not answer, or its tables are not there"))
+        return of_error(
+            request, DatabaseUnreachable(detail="it does not answer, or its tables are not there")
+        )
     if isinstance(error, sa.exc.IntegrityError):
         detail = "This contradicts what is kept, or something depends on it."
         return answer(request, HTTPStatus.CONFLICT, detail, refusal(HTTPStatus.CONFLICT, detail))

@@ -17,7 +17,7 @@ GRACE_SECONDS = 8.0
 
 
 def serve_api(*, host: str, port: int, workers: int, schedule: str) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered, and a backup under way is taken back."""
+    """Serve until SIGTERM or SIGINT; requests under way are answered, a backup is taken back."""
     with _scheduler(off=schedule == OFF):
         uvicorn.run(
             "obms.web:create",
