@@ -76,7 +76,7 @@ class Achievement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """Who earned it, exactly as published: where `hashed`, `identity` is `sha256$...` over identity and salt."""
+    """Who earned it, as published: where `hashed`, `identity` is `sha256$...` over identity and salt."""
 
     type: str
     identity: str

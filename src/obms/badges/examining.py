@@ -172,7 +172,7 @@ def revoked_positions(connection: sa.Connection, list_id: str) -> frozenset[int]
 
 
 def list_complaint(connection: sa.Connection, row: sa.RowMapping, text: str) -> str | None:
-    """What is wrong with a served status list; None if it is signed by its issuer and says what the rows say."""
+    """What is wrong with a served status list; None if its issuer signed it and it says what the rows say."""
     document = json.loads(text)
     method = str(document["proof"]["verificationMethod"])
     key = keys.read_key(connection, method.rpartition("#")[2])
@@ -233,7 +233,7 @@ def _opens(media_type: str, head: bytes) -> bool:
 def forge(kept: credentials.Kept) -> str:
     """The document with one character changed in the middle of what it says of the recipient."""
     if kept.proof == "jwt":
-        head, payload, signature = kept.document.split(".")
+        head, payload, _signature = kept.document.split(".")
         place = len(head) + 1 + len(payload) // 2
     else:
         place = kept.document.index('"identityHash":"') + len('"identityHash":"sha256$') + 5

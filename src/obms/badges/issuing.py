@@ -44,7 +44,10 @@ def hash_recipient(recipient: Recipient) -> Recipient:
 
 
 def issue(connection: sa.Connection, site: Site, order: Order) -> str:
-    """Issue and keep a signed credential; its id. NotFound for the achievement, Invalid for what cannot be signed."""
+    """Issue and keep a signed credential; its id.
+
+    NotFound for the achievement, Invalid for what cannot be signed.
+    """
     achievement = profiles.find_achievement(connection, order.achievement_id)
     issuer = profiles.find_issuer(connection, achievement.issuer_id)
     entries = statuses.take_places(connection, site, issuer.id)

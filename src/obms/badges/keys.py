@@ -162,15 +162,15 @@ def did_document(connection: sa.Connection, issuer_id: str, site_url: str) -> Js
     if connection.execute(sa.select(issuers.c.id).where(issuers.c.id == issuer_id)).one_or_none() is None:
         return None
     keys = keys_of(connection, issuer_id)
-    return _did_document(issuer_did(site_url, issuer_id), keys, site_url)
+    return _did_document(issuer_did(site_url, issuer_id), keys)
 
 
 def site_did_document(connection: sa.Connection, site_url: str) -> Json:
     """The did:web document of the server itself: the keys of all of its issuers."""
-    return _did_document(site_did(site_url), keys_of(connection), site_url)
+    return _did_document(site_did(site_url), keys_of(connection))
 
 
-def _did_document(did: str, keys: list[SigningKey], site_url: str) -> Json:
+def _did_document(did: str, keys: list[SigningKey]) -> Json:
     if not keys:
         return {"@context": ["https://www.w3.org/ns/did/v1"], "id": did, "verificationMethod": []}
     methods = [(key.id, public_jwk_from_pem(key.public_pem)) for key in keys]
@@ -182,9 +182,3 @@ def check_keys(connection: sa.Connection, site: Site) -> None:
     for key in keys_of(connection):
         if key.retired_at is None:
             open_private(site, key)
-
-
-def check_keys(connection: sa.Connection, site: Site) -> None:
-    """KeyMissing if a key, also a retired one, was sealed with another SECRET_KEY than the site's."""
-    for key in keys_of(connection):
-        open_private(site, key)

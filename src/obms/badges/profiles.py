@@ -11,7 +11,7 @@ from obms.domain import Achievement, Alignment, Criteria, Image, Issuer
 from obms.errors import NotFound
 from obms.schema import achievements, issuers
 
-Row = Mapping[str, Any]
+Row = sa.RowMapping
 
 
 def present(members: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def issuer_row(issuer: Issuer) -> dict[str, Any]:
 
 
 def read_issuer(row: Row) -> Issuer:
-    return Issuer(**{**row, "image": read_image(row["image"]), "extra": row["extra"] or {}})
+    return Issuer(**{**dict(row), "image": read_image(row["image"]), "extra": row["extra"] or {}})
 
 
 def achievement_row(achievement: Achievement) -> dict[str, Any]:

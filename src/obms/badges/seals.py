@@ -43,7 +43,7 @@ class Seal:
         return self._mark.hex()
 
     def derive(self, purpose: str, length: int) -> bytes:
-        """Bytes that only the holder of the secret can make, the same each time (for seeding)."""
+        """Bytes that only the holder of the secret can make, the same each time."""
         return _derive(self._root, purpose.encode(), length)
 
     def seal(self, plain: bytes, context: str, *, nonce: bytes | None = None) -> bytes:
@@ -55,7 +55,7 @@ class Seal:
         return FORMAT + self._mark + nonce + self._cipher.encrypt(nonce, plain, context.encode())
 
     def open(self, sealed: bytes, context: str) -> bytes:
-        """What was sealed. KeyMissing if it was sealed with another secret, KeyDamaged if it was changed."""
+        """What was sealed. KeyMissing if it was with another secret, KeyDamaged if it was changed."""
         mark = sealed[len(FORMAT) : len(FORMAT) + FINGERPRINT_SIZE]
         if not hmac.compare_digest(mark, self._mark):
             raise KeyMissing(

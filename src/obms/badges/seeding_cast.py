@@ -1,4 +1,4 @@
-"""Who and what seeded badges are about: issuers, keys, achievements, pictures, users; made from the seed alone."""
+"""Who and what seeded badges are about: issuers, keys, achievements, pictures, users."""
 
 import hashlib
 import struct
@@ -19,6 +19,14 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 OPENED = EPOCH - timedelta(days=5 * 365)
 ROTATED = EPOCH - timedelta(days=2 * 365)
 PICTURE_SIZE = 48
+
+
+def _opened() -> datetime:
+    return OPENED
+
+
+def _rotated() -> datetime:
+    return ROTATED
 
 
 def seeded_id(seed: int, *names: object) -> str:
@@ -123,7 +131,7 @@ def key_rows(site: Site, cast: Cast) -> list[dict[str, Any]]:
         for key in own:
             private = Ed25519PrivateKey.from_private_bytes(key.private)
             nonce = site.require_seal().derive(f"seeded nonce {key.id}", 12)
-            made = replace(site, clock=lambda retired=key.retired: OPENED if retired else ROTATED)
+            made = replace(site, clock=_opened if key.retired else _rotated)
             row = keys.key_row(made, issuer.id, private, id=key.id, nonce=nonce)
             rows.append(row | {"retired_at": ROTATED if key.retired else None})
     return rows

@@ -68,7 +68,7 @@ class Writer:
 
     def rows(self, first: int, last: int) -> Rows:
         """The rows of the credentials from `first` up to `last`; `first` decides the chances."""
-        chance = random.Random(f"{self.cast.seed}/{first}")  # noqa: S311 - the same data each time
+        chance = random.Random(f"{self.cast.seed}/{first}")  # chance, but the same each time
         rows: Rows = {"credentials": [], "status_entries": [], "revocations": []}
         for number in range(first, last):
             self._add(rows, number, chance)
@@ -205,7 +205,7 @@ def _signer(cast: Cast, issuer: int, key: SeededKey, proof: ProofKind) -> Signer
 def _jwt_signer(private: Ed25519PrivateKey, method: str) -> Signer:
     head = _base64(_compact({"alg": "EdDSA", "kid": method, "typ": "JWT"})) + b"."
 
-    def sign(document: Json, row: dict[str, Any]) -> str:
+    def sign(document: Json, _row: dict[str, Any]) -> str:
         signed = head + _base64(_compact(ob3.jwt_claims(document)))
         return (signed + b"." + _base64(private.sign(signed))).decode()
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.types import Options
 from openbadgeslib.ob3 import OB3LdpVerifier, OB3VerificationError
 
 from obms.domain import ProofKind
@@ -13,7 +13,7 @@ from obms.specs import Json, ob3
 
 # The library judges the time last, after form and signature: who gets that far has a valid proof.
 ABOUT_TIME = ("Credential has expired", "Credential is not yet valid")
-WITHOUT_TIME = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+WITHOUT_TIME: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 
 
 class BadSignature(Exception):
@@ -36,9 +36,7 @@ def _check_data_integrity(document: str, public_pem: str) -> Json:
 
 def _check_jwt(document: str, public_pem: str) -> Json:
     try:
-        claims = jwt.decode(
-            document, load_pem_public_key(public_pem.encode()), algorithms=["EdDSA"], options=WITHOUT_TIME
-        )
+        claims = jwt.decode(document, public_pem, algorithms=["EdDSA"], options=WITHOUT_TIME)
         credential = ob3.jwt_document(claims)
         expected = ob3.jwt_claims(credential)
     except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:

@@ -41,7 +41,7 @@ def _lock_issuer(connection: sa.Connection, issuer_id: str) -> None:
         raise NotFound(what="issuer", id=issuer_id)
 
 
-def _open_list(connection: sa.Connection, issuer_id: str, purpose: Purpose) -> sa.Select[Any]:
+def _open_list(issuer_id: str, purpose: Purpose) -> sa.Select[Any]:
     lists = status_lists
     return (
         sa.select(lists.c.id)
@@ -55,7 +55,7 @@ def open_lists(connection: sa.Connection, site: Site, issuer_id: str) -> None:
     """See to it that the issuer has a list with room for each purpose, and one only."""
     _lock_issuer(connection, issuer_id)
     for purpose in PURPOSES:
-        if connection.execute(_open_list(connection, issuer_id, purpose)).one_or_none() is None:
+        if connection.execute(_open_list(issuer_id, purpose)).one_or_none() is None:
             connection.execute(sa.insert(status_lists).values(list_row(site, issuer_id, purpose)))
 
 
@@ -76,7 +76,7 @@ def _take_place(connection: sa.Connection, issuer_id: str, purpose: Purpose) -> 
     lists = status_lists
     found = connection.execute(
         sa.update(lists)
-        .where(lists.c.id == _open_list(connection, issuer_id, purpose).scalar_subquery())
+        .where(lists.c.id == _open_list(issuer_id, purpose).scalar_subquery())
         .where(lists.c.next_index < lists.c.size)
         .values(next_index=lists.c.next_index + 1)
         .returning(lists.c.id, lists.c.size, lists.c.next_index)
@@ -136,7 +136,7 @@ def read_status(connection: sa.Connection, credential_id: str) -> Status | None:
 
 
 def _set_bit(
-    connection: sa.Connection, site: Site, credential_id: str, purpose: Purpose, value: bool
+    connection: sa.Connection, site: Site, credential_id: str, purpose: Purpose, *, value: bool
 ) -> bool:
     """Set one bit; whether it was different. NotFound if the credential has no such place."""
     entries = status_entries
@@ -175,7 +175,7 @@ def _record(
 
 def revoke(connection: sa.Connection, site: Site, credential_id: str, reason: str | None = None) -> bool:
     """Revoke for ever; whether it was not revoked before (the first reason stays)."""
-    changed = _set_bit(connection, site, credential_id, REVOCATION, True)
+    changed = _set_bit(connection, site, credential_id, REVOCATION, value=True)
     if changed:
         _record(connection, site, credential_id, REVOCATION, reason)
     return changed
@@ -183,7 +183,7 @@ def revoke(connection: sa.Connection, site: Site, credential_id: str, reason: st
 
 def suspend(connection: sa.Connection, site: Site, credential_id: str, reason: str | None = None) -> bool:
     """Suspend until lifted; whether it was not suspended before. Conflict if it is revoked."""
-    changed = _set_bit(connection, site, credential_id, SUSPENSION, True)
+    changed = _set_bit(connection, site, credential_id, SUSPENSION, value=True)
     status = read_status(connection, credential_id)
     if status and status.revoked:
         raise Conflict(detail=f"The credential {credential_id} is revoked and cannot be suspended")
@@ -194,7 +194,7 @@ def suspend(connection: sa.Connection, site: Site, credential_id: str, reason: s
 
 def lift_suspension(connection: sa.Connection, site: Site, credential_id: str) -> bool:
     """Lift a suspension; whether there was one."""
-    changed = _set_bit(connection, site, credential_id, SUSPENSION, False)
+    changed = _set_bit(connection, site, credential_id, SUSPENSION, value=False)
     connection.execute(
         sa.delete(revocations).where(
             revocations.c.credential_id == credential_id, revocations.c.purpose == SUSPENSION

@@ -15,7 +15,7 @@ CRYPTOSUITES: dict[ProofKind, str] = {"data-integrity": "eddsa-rdfc-2022", "jwt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What came of it. `is_valid` asks for everything: a right proof, in its time, not revoked or suspended."""
+    """What came of it; `is_valid` asks for all: a right proof, in its time, neither revoked nor suspended."""
 
     has_valid_signature: bool
     is_expired: bool

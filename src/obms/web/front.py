@@ -17,8 +17,9 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Open Badges server</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem; color: #1b1f24 }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.5rem }} dt {{ color: #57606a }} dd {{ margin: 0 }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem }}
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.5rem }}
+dt {{ color: #57606a }} dd {{ margin: 0 }}
 .ok {{ color: #116329 }} .degraded {{ color: #9a6700 }} .error {{ color: #a40e26 }} a {{ color: #0550ae }}
 </style>
 <h1>Open Badges server</h1>

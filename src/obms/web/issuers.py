@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from obms.badges import access, keys, profiles
 from obms.domain import Achievement, Issuer
 from obms.errors import NotFound
-from obms.specs import Json, issuer_url, ob3
+from obms.specs import Json, issuer_did, issuer_url, ob3
 from obms.web.context import TheActor, ThePage, TheServer, announce, read_id, reading, writing
 from obms.web.models import IssuerBody
 
@@ -20,7 +20,7 @@ def shown(issuer: Issuer, site_url: str) -> Json:
 
 
 def shown_achievement(achievement: Achievement, site_url: str) -> Json:
-    issuer = ob3.issuer_did(site_url, achievement.issuer_id)
+    issuer = issuer_did(site_url, achievement.issuer_id)
     return {"@context": list(ob3.CONTEXT), **ob3.achievement_object(achievement, site_url), "creator": issuer}
 
 

@@ -71,13 +71,13 @@ async def _prove(server: Server) -> list[Check]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://proof.invalid", headers=headers) as client,
     ):
-        started = await _starts(server, client)
+        started = await _starts(client)
         if not started.ok:
             return [started]
         return [started, *await _examine(server, client)]
 
 
-async def _starts(server: Server, client: httpx.AsyncClient) -> Check:
+async def _starts(client: httpx.AsyncClient) -> Check:
     answer = await client.get("/health")
     health = answer.json()
     ok = answer.status_code == httpx.codes.OK and health["database"]["connected"]
