@@ -59,7 +59,7 @@ class Seal:
         mark = sealed[len(FORMAT) : len(FORMAT) + FINGERPRINT_SIZE]
         if not hmac.compare_digest(mark, self._mark):
             raise KeyMissing(
-                detail=f"the signing key {context} was sealed with the SECRET_KEY of fingerprint {mark.hex()}, "
+                detail=f"the key {context} was sealed with the SECRET_KEY of fingerprint {mark.hex()}, "
                 f"and this one has {self.fingerprint}"
             )
         try:
