@@ -48,7 +48,7 @@ def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> V
         digests=digest,
     )
     backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
-    facts = {"id": manifest.id, "outcome": outcome, "level": verdict.level}
+    facts = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
     backups.notify(Event(name="backup.judged", ok=verdict.ok, facts=facts))
     return verdict
 
