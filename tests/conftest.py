@@ -43,3 +43,22 @@ def postgresql(tmp_path: Path, postgres: Server) -> Iterator[Deployment]:
 def database(deployment: Deployment) -> Database:
     """A migrated, empty database of each kind."""
     return deployment.database
+
+
+@pytest.fixture
+def stocked(deployment: Deployment) -> Deployment:
+    """A server of each kind with badges in it."""
+    deployment.seed()
+    return deployment
+
+
+@pytest.fixture
+def stocked_sqlite(sqlite: Deployment) -> Deployment:
+    sqlite.seed()
+    return sqlite
+
+
+@pytest.fixture
+def stocked_postgresql(postgresql: Deployment) -> Deployment:
+    postgresql.seed()
+    return postgresql

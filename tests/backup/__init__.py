@@ -1,0 +1,1 @@
+"""Backing up, proving and restoring."""

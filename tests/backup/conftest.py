@@ -1,0 +1,127 @@
+"""Servers with badges and a backup, and what the tests of backing up share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from obms.backup.catalog import find
+from obms.backup.manifest import Manifest
+from obms.databases import writing
+from obms.observe import Event
+from obms.schema import credentials, issuers
+from tests.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A hook that keeps what it is told."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def named(self, name: str) -> list[Event]:
+        return [event for event in self.events if event.name == name]
+
+
+@pytest.fixture
+def noted() -> Noted:
+    return Noted()
+
+
+def images(server: Deployment) -> list[str]:
+    """What a run has published or half published; the lock and the records are not of that."""
+    known = {".lock", ".work", "last_run.json", "last_restore.json"}
+    if not server.backup_dir.exists():
+        return []
+    return sorted(path.name for path in server.backup_dir.iterdir() if path.name not in known)
+
+
+def left_in_work(server: Deployment) -> list[str]:
+    """What is left in the work folder; nothing should be."""
+    work = server.backup_dir / ".work"
+    return sorted(path.name for path in work.iterdir()) if work.exists() else []
+
+
+def scratch_databases(server: Deployment) -> list[str]:
+    """The scratch databases on the PostgreSQL server of this deployment."""
+    if server.postgres is None:
+        return []
+    name = str(server.database.engine.url.database)
+    return server.postgres.psql(
+        f"SELECT datname FROM pg_database WHERE datname ~ '^{name[:40]}_(scratch|switch)_'"
+    ).split()
+
+
+def assert_nothing_is_left(server: Deployment) -> None:
+    assert left_in_work(server) == []
+    assert scratch_databases(server) == []
+
+
+def manifest_of(server: Deployment, id: str) -> Manifest:
+    manifest = find(server.backups.storage, id).manifest
+    assert manifest is not None
+    return manifest
+
+
+def execute(server: Deployment, *statements: str) -> None:
+    """Change the live database."""
+    with writing(server.database.engine) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def lose_half(server: Deployment) -> None:
+    """Half of the credentials are gone."""
+    ids = sa.select(credentials.c.id).order_by(credentials.c.id).limit(15)
+    with writing(server.database.engine) as connection:
+        found = connection.execute(ids).scalars().all()
+        connection.execute(sa.delete(credentials).where(credentials.c.id.in_(found)))
+
+
+def add_issuer(server: Deployment, name: str) -> None:
+    with writing(server.database.engine) as connection:
+        row = connection.execute(sa.select(issuers).limit(1)).mappings().one()
+        connection.execute(sa.insert(issuers), {**row, "id": name, "name": name})
+
+
+def issuer_names(server: Deployment) -> set[str]:
+    with server.database.engine.connect() as connection:
+        return set(connection.execute(sa.select(issuers.c.name)).scalars())
+
+
+Backed = tuple[Deployment, Any]
+
+
+@pytest.fixture
+def backed(stocked: Deployment) -> Backed:
+    """A server with badges and one proven backup of them."""
+    return stocked, stocked.made_backup()
+
+
+@pytest.fixture
+def backed_sqlite(stocked_sqlite: Deployment) -> Backed:
+    return stocked_sqlite, stocked_sqlite.made_backup()
+
+
+@pytest.fixture
+def backed_postgresql(stocked_postgresql: Deployment) -> Backed:
+    return stocked_postgresql, stocked_postgresql.made_backup()
+
+
+@pytest.fixture
+def put_file(tmp_path: Path) -> Callable[[str, bytes], Path]:
+    """Writes a file somewhere outside of the backup folder."""
+
+    def put(name: str, data: bytes) -> Path:
+        path = tmp_path / "elsewhere" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    return put

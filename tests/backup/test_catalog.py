@@ -1,0 +1,191 @@
+"""The catalogue tells what the files are, and counts only what is proven."""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from obms.backup.catalog import Backup, find, free_name, read_catalog
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
+from obms.backup.storage import Folder
+from obms.errors import BackupNotFound
+from tests.backup.test_manifest import MANIFEST, VERDICT
+
+START = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+class Shelf:
+    """A folder of small backups."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = Folder(path)
+        self.path = path
+
+    def add(self, days: int, verdict: Verdict | None = VERDICT) -> str:
+        """A backup of so many days after the start; its file."""
+        moment = START + timedelta(days=days)
+        id = f"sqlite_backup_{moment:%Y-%m-%d_%H-%M-%S}"
+        manifest = replace(MANIFEST, id=id, file=f"{id}.db.gz", started_at=moment)
+        self.folder.put(manifest.file, iter((b"image",)))
+        self.folder.put(manifest.file + MANIFEST_END, iter((manifest.to_bytes(),)))
+        if verdict is not None:
+            verdict = replace(verdict, id=id, manifest=manifest.fingerprint)
+            self.folder.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
+        return manifest.file
+
+    def only(self) -> Backup:
+        (backup,) = read_catalog(self.folder)
+        return backup
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+def test_it_lists_the_newest_first(shelf: Shelf) -> None:
+    files = [shelf.add(days) for days in (1, 3, 2)]
+    assert [backup.file for backup in read_catalog(shelf.folder)] == [files[1], files[2], files[0]]
+
+
+def test_a_backup_that_is_proven_says_so(shelf: Shelf) -> None:
+    shelf.add(1)
+    assert shelf.only().state == "proven"
+    assert shelf.only().proven
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        (None, "unproven"),
+        (replace(VERDICT, outcome="unknown", level="restorable"), "unproven"),
+        (replace(VERDICT, level="restorable", wanted="restorable"), "unproven"),
+        (replace(VERDICT, outcome="bad", level="intact"), "bad"),
+    ],
+)
+def test_a_backup_that_is_not_proven_never_counts(shelf: Shelf, verdict: Verdict | None, state: str) -> None:
+    shelf.add(1, verdict)
+    assert shelf.only().state == state
+    assert not shelf.only().proven
+
+
+def test_an_image_without_manifest_is_an_orphan(shelf: Shelf) -> None:
+    file = shelf.add(1)
+    (shelf.path / (file + MANIFEST_END)).unlink()
+    backup = shelf.only()
+    assert (backup.state, backup.file, backup.database) == ("orphan", file, "sqlite")
+    assert backup.created_at == START + timedelta(days=1)
+
+
+@pytest.mark.parametrize("stamp", ["2026-99-99_00-00-00", "2026", "_-"])
+def test_an_orphan_whose_name_tells_no_time_is_still_named(shelf: Shelf, stamp: str) -> None:
+    shelf.folder.put(f"postgres_backup_{stamp}.sql.gz", iter((b"x",)))
+    backup = shelf.only()
+    assert (backup.state, backup.database, backup.created_at) == ("orphan", "postgresql", None)
+
+
+def test_a_manifest_without_image_is_damaged(shelf: Shelf) -> None:
+    (shelf.path / shelf.add(1)).unlink()
+    assert shelf.only().state == "damaged"
+    assert shelf.only().problem == "its image is missing"
+    assert not shelf.only().proven
+
+
+def test_a_damaged_manifest_makes_the_backup_damaged(shelf: Shelf) -> None:
+    path = shelf.path / (shelf.add(1) + MANIFEST_END)
+    path.write_bytes(path.read_bytes().replace(b"manual", b"Manual"))
+    assert shelf.only().state == "damaged"
+    assert "changed after it was written" in str(shelf.only().problem)
+
+
+def test_k5_two_manifests_that_were_swapped_are_both_damaged(shelf: Shelf) -> None:
+    one, two = (shelf.path / (shelf.add(days) + MANIFEST_END) for days in (1, 2))
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    assert [backup.state for backup in read_catalog(shelf.folder)] == ["damaged", "damaged"]
+
+
+def test_k5_two_verdicts_that_were_swapped_prove_nothing(shelf: Shelf) -> None:
+    one, two = (shelf.path / (shelf.add(days) + VERDICT_END) for days in (1, 2))
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    assert [backup.state for backup in read_catalog(shelf.folder)] == ["unproven", "unproven"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_a_verdict_that_was_truncated_proves_nothing(shelf: Shelf, keep: int) -> None:
+    path = shelf.path / (shelf.add(1) + VERDICT_END)
+    path.write_bytes(path.read_bytes()[:keep])
+    assert shelf.only().state == "unproven"
+
+
+def test_k2_foreign_files_are_not_listed(shelf: Shelf) -> None:
+    for name in ("photos.gz", "backup.sql.gz", "sqlite_backup_.db", "my_sqlite_backup_2026.db.gz", "x.json"):
+        (shelf.path / name).write_bytes(b"x")
+    (shelf.path / "sqlite_backup_2026-11-22_00-00-00.db.gz.proof.json").write_bytes(b"{}")
+    shutil.copytree(shelf.path, shelf.path / "sqlite_backup_2026-01-01_00-00-00.db.gz")
+    assert list(read_catalog(shelf.folder)) == []
+
+
+def test_a_backup_is_found_by_its_id_and_by_its_file(shelf: Shelf) -> None:
+    file = shelf.add(1)
+    shelf.add(2)
+    assert find(shelf.folder, file).file == file
+    assert find(shelf.folder, file.removesuffix(".db.gz")).file == file
+
+
+def test_latest_is_the_newest_that_is_proven(shelf: Shelf) -> None:
+    shelf.add(1)
+    wanted = shelf.add(2)
+    shelf.add(3, None)
+    shelf.add(4, replace(VERDICT, outcome="bad"))
+    (shelf.path / shelf.add(5)).unlink()
+    assert find(shelf.folder, "latest").file == wanted
+
+
+def test_without_a_proven_one_latest_names_the_way_to_prove_one(shelf: Shelf) -> None:
+    file = shelf.add(1, None)
+    with pytest.raises(BackupNotFound) as caught:
+        find(shelf.folder, "latest")
+    assert caught.value.hint.startswith("None of 1 is proven.")
+    assert file.removesuffix(".db.gz") in caught.value.hint
+
+
+def test_what_is_not_there_is_not_found(shelf: Shelf) -> None:
+    with pytest.raises(BackupNotFound, match="'latest'"):
+        find(shelf.folder, "latest")
+    with pytest.raises(BackupNotFound, match="'other'"):
+        find(shelf.folder, "other")
+
+
+def test_b9_a_name_is_never_given_twice(shelf: Shelf) -> None:
+    taken: list[str] = []
+    for _ in range(3):
+        id, file = free_name(shelf.folder, "sqlite", START, ".gz")
+        assert file == f"{id}.db.gz"
+        shelf.folder.put(file, iter(()))
+        taken.append(id)
+    assert taken == [f"sqlite_backup_2026-11-22_00-00-0{second}" for second in range(3)]
+    assert free_name(shelf.folder, "postgresql", START, ".gz") == (
+        "postgres_backup_2026-11-22_00-00-00",
+        "postgres_backup_2026-11-22_00-00-00.sql.gz",
+    )
+
+
+def test_b9_a_name_is_taken_as_long_as_any_file_of_it_is_left(shelf: Shelf) -> None:
+    id = f"sqlite_backup_{START:%Y-%m-%d_%H-%M-%S}"
+    shelf.folder.put(f"{id}.db.gz{VERDICT_END}", iter(()))
+    assert free_name(shelf.folder, "sqlite", START, ".gz")[0] != id
+
+
+def test_a_verdict_is_about_one_manifest_only(shelf: Shelf) -> None:
+    file = shelf.add(1)
+    manifest = shelf.only().manifest
+    assert isinstance(manifest, Manifest)
+    another = replace(manifest, rows={"issuers": 2})
+    shelf.folder.put(file + MANIFEST_END, iter((another.to_bytes(),)))
+    assert shelf.only().state == "unproven"

@@ -1,0 +1,1 @@
+"""The seam to a database, and both sides of it."""
