@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 import httpx
+import jwt
 import sqlalchemy as sa
 from openbadgeslib.errors import LibOpenBadgesException
 
@@ -26,6 +27,7 @@ FINDINGS = (
     signatures.BadSignature,
     LibOpenBadgesException,
     httpx.HTTPError,
+    jwt.PyJWTError,
     ValueError,
     LookupError,
     TypeError,
