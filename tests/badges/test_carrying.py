@@ -7,7 +7,6 @@ import pytest
 import sqlalchemy as sa
 
 from obms.badges import Site, carrying, credentials, examining, statuses
-from obms.databases import Database
 from obms.domain import PURPOSES
 from obms.schema import metadata, revocations, status_entries, status_lists
 from tests.badges.conftest import add_profiles, issue
@@ -32,7 +31,7 @@ def copy_rows(source: sa.Connection, target: sa.Connection) -> None:
 
 
 def test_what_was_revoked_or_suspended_later_is_so_in_the_restored_one(
-    connection: sa.Connection, older: sa.Connection, site: Site, database: Database
+    connection: sa.Connection, older: sa.Connection, site: Site
 ) -> None:
     _, achievement = add_profiles(connection, site)
     ids = [issue(connection, site, achievement) for _ in range(4)]
@@ -119,12 +118,39 @@ def test_more_revocations_than_one_batch_are_all_carried(
     assert examining.disagreements(older) == []
 
 
-def test_a_deleted_credential_comes_back_revoked(
+def test_a_credential_that_was_deleted_after_the_backup_comes_back_as_it_was(
     connection: sa.Connection, older: sa.Connection, site: Site
 ) -> None:
     _, achievement = add_profiles(connection, site)
     id = issue(connection, site, achievement)
     copy_rows(connection, older)
+    credentials.delete(connection, site, id)
+    assert _state(connection, id) == (True, False)
+    assert carrying.carry_revocations(connection, older) == 0
+    assert _state(older, id) == (False, False)
+    assert credentials.find(older, id).id == id
+
+
+def test_a_credential_that_was_issued_and_deleted_after_the_backup_keeps_its_bit(
+    connection: sa.Connection, older: sa.Connection, site: Site
+) -> None:
+    _, achievement = add_profiles(connection, site)
+    copy_rows(connection, older)
+    id = issue(connection, site, achievement)
+    credentials.delete(connection, site, id)
+    carrying.carry_revocations(connection, older)
+    assert _state(older, id) == (True, False)
+    assert examining.disagreements(older) == []
+    assert examining.broken_references(older) == []
+
+
+def test_a_revoked_credential_that_was_deleted_stays_revoked(
+    connection: sa.Connection, older: sa.Connection, site: Site
+) -> None:
+    _, achievement = add_profiles(connection, site)
+    id = issue(connection, site, achievement)
+    copy_rows(connection, older)
+    statuses.revoke(connection, site, id, "why")
     credentials.delete(connection, site, id)
     assert carrying.carry_revocations(connection, older) == 1
     assert _state(older, id) == (True, False)

@@ -1,6 +1,7 @@
 """Status lists: places, bits and the signed lists."""
 
 import json
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -105,7 +106,7 @@ def test_every_new_credential_has_a_place_for_each_purpose(connection: sa.Connec
     assert not examining.misplaced(connection, kept, verifying.check_proof(connection, kept))
 
 
-def _list_of(connection: sa.Connection, id: str, purpose: str) -> sa.Row[tuple[str, int]]:
+def _list_of(connection: sa.Connection, id: str, purpose: str) -> Any:
     query = sa.select(status_entries.c.list_id, status_entries.c.position)
     query = query.where(status_entries.c.credential_id == id, status_entries.c.purpose == purpose)
     return connection.execute(query).one()

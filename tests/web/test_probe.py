@@ -117,9 +117,7 @@ def test_a_bit_that_no_longer_agrees_with_the_revocations_is_found(
     assert "status lists agree" in failed(judge())
 
 
-def test_a_signed_list_that_lacks_a_revocation_is_found(
-    judge: Judge, rows: Rows, server: Server
-) -> None:
+def test_a_signed_list_that_lacks_a_revocation_is_found(judge: Judge, rows: Rows) -> None:
     revoked = rows.execute(
         sa.select(status_entries.c.list_id).where(status_entries.c.value).limit(1)
     ).scalar_one()
