@@ -146,7 +146,7 @@ def running_server(bin_dir: Path | None = None, **options: str) -> Iterator[Serv
         )
         server.make_cluster()
         try:
-            _start_on_a_free_port(server)
+            _start_on_afree_port(server)
             yield server
         finally:
             server.stop("immediate")
@@ -171,9 +171,9 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def _start_on_a_free_port(server: Server) -> None:
+def _start_on_afree_port(server: Server) -> None:
     for attempt in range(1, START_ATTEMPTS + 1):
-        server.port = _free_port()
+        server.port = free_port()
         try:
             server.start()
         except RuntimeError:
@@ -183,7 +183,7 @@ def _start_on_a_free_port(server: Server) -> None:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

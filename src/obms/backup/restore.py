@@ -158,7 +158,7 @@ def restore(backups: Backups, name: str, *, accept_other_key: bool = False) -> R
 def undo(backups: Backups) -> Restored:
     """Bring back what the last restore replaced; revocations made since then stay."""
     safety = last_safety_backup(backups)
-    previous = backups.database.previous()
+    previous = backups.database.previous(safety)
     if previous is None:
         return restore(backups, safety, accept_other_key=True)
     started = time.monotonic()
@@ -281,9 +281,10 @@ def _switch(backups: Backups, source: Source, scratch: Database) -> Restored:
         return kept
 
     safety = _save_live(backups)
-    aside = backups.database.replace(scratch, carry)
+    # Before the switch: a restore that is killed right after it can be undone too.
     record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
     backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
+    aside = backups.database.replace(scratch, carry, label=safety)
     return Restored(
         id=source.id,
         database=backups.database.kind,

@@ -1,11 +1,13 @@
 """Carrying revocations from a live database into one that is restored over it: a restore never un-revokes."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from obms.schema import issuers, revocations, status_entries, status_lists
+from obms.badges.statuses import DELETED
+from obms.schema import credentials, issuers, revocations, status_entries, status_lists
 
 BATCH = 1000
 
@@ -18,8 +20,11 @@ def carry_revocations(old: sa.Connection, new: sa.Connection) -> int:
     Lists opened after the backup come over too where their issuer is there, and the counter of
     each list is raised, so that a place is never given twice. A suspension that was lifted after
     the backup stays suspended: that errs on the safe side, and lifting it again is one request.
+    A credential that was deleted comes back with the backup; where the backup does not hold it,
+    its bit comes over.
     """
     _carry_lists(old, new)
+    _carry_deletions(old, new)
     return sum(_carry_batch(old, new, batch) for batch in _batches(old))
 
 
@@ -61,6 +66,17 @@ def _batches(old: sa.Connection) -> Iterator[Sequence[sa.RowMapping]]:
         rows = old.execute(query.where(key > (last["credential_id"], last["purpose"]))).mappings().all()
 
 
+def _carry_deletions(old: sa.Connection, new: sa.Connection) -> None:
+    """Bring over the set bits of credentials that were deleted, and that `new` does not hold either."""
+    query = sa.select(status_entries, status_lists.c.changed_at).join(status_lists)
+    for batch in old.execute(query.where(status_entries.c.value, DELETED)).mappings().partitions(BATCH):
+        there = set(new.execute(_ids(credentials, [row["credential_id"] for row in batch])).scalars())
+        missing = [row for row in batch if row["credential_id"] not in there]
+        if missing:
+            _carry_entries(old, new, missing)
+            _set_bits(new, missing, max(row["changed_at"] for row in missing))
+
+
 def _carry_batch(old: sa.Connection, new: sa.Connection, batch: Sequence[sa.RowMapping]) -> int:
     there = _keys(new, revocations, batch)
     missing = [row for row in batch if _key(row) not in there]
@@ -71,7 +87,7 @@ def _carry_batch(old: sa.Connection, new: sa.Connection, batch: Sequence[sa.RowM
     carried = [row for row in missing if _key(row) in placed]
     if carried:
         _insert_revocations(new, carried)
-        _set_bits(new, carried)
+        _set_bits(new, carried, max(row["revoked_at"] for row in carried))
     return len(carried)
 
 
@@ -121,10 +137,10 @@ def _insert_revocations(new: sa.Connection, rows: Sequence[sa.RowMapping]) -> No
     new.execute(sa.insert(revocations), [{name: row[name] for name in names} for row in rows])
 
 
-def _set_bits(new: sa.Connection, rows: Sequence[sa.RowMapping]) -> None:
+def _set_bits(new: sa.Connection, rows: Sequence[sa.RowMapping], changed_at: datetime) -> None:
     """Set the bits, and have the signed lists signed anew."""
     entries, held = status_entries, status_lists.c.changed_at
-    latest = sa.literal(max(row["revoked_at"] for row in rows), held.type)
+    latest = sa.literal(changed_at, held.type)
     for purpose in {row["purpose"] for row in rows}:
         ids = [row["credential_id"] for row in rows if row["purpose"] == purpose]
         here = sa.and_(entries.c.credential_id.in_(ids), entries.c.purpose == purpose)

@@ -76,7 +76,7 @@ def read(connection: sa.Connection, kept: Kept) -> Credential:
 
 
 def delete(connection: sa.Connection, site: Site, credential_id: str) -> None:
-    """Remove the document and revoke the badge, which others may still hold."""
-    statuses.revoke(connection, site, credential_id, statuses.REASON_DELETED)
+    """Remove the document and set its bit: others may still hold the badge."""
+    statuses.withdraw(connection, site, credential_id)
     if connection.execute(sa.delete(credentials).where(credentials.c.id == credential_id)).rowcount == 0:
         raise NotFound(what="credential", id=credential_id)

@@ -14,7 +14,8 @@ from openbadgeslib.errors import LibOpenBadgesException
 from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_integrity_proof
 
 from obms.badges import Site, credentials, keys
-from obms.domain import PURPOSES, Purpose
+from obms.badges.statuses import DELETED
+from obms.domain import PURPOSES, REVOCATION, Purpose
 from obms.schema import achievements, images, revocations, signing_keys, status_entries, status_lists
 from obms.schema import credentials as table
 from obms.specs import Json
@@ -78,7 +79,7 @@ def disagreements(connection: sa.Connection) -> list[str]:
         connection,
         {
             "bits are set that no revocation explains": count.select_from(both).where(
-                status_entries.c.value, revocations.c.credential_id.is_(None)
+                status_entries.c.value, revocations.c.credential_id.is_(None), ~DELETED
             ),
             "revocations have their bit cleared": count.select_from(placed).where(~status_entries.c.value),
             "revocations have no place in a list": count.select_from(placed).where(
@@ -98,7 +99,11 @@ def broken_references(connection: sa.Connection) -> list[str]:
     orphans = sa.select(sa.func.count()).select_from(
         entries.outerjoin(table, table.c.id == entries.c.credential_id)
     )
-    marked = sa.exists().where(revocations.c.credential_id == entries.c.credential_id)
+    marked = (
+        sa.exists()
+        .select_from(bits := status_entries.alias())
+        .where(bits.c.credential_id == entries.c.credential_id, bits.c.purpose == REVOCATION, bits.c.value)
+    )
     overfull = (
         sa.select(sa.func.count().label("given"), status_lists.c.next_index)
         .select_from(entries.join(status_lists))
@@ -166,9 +171,12 @@ def lists_to_check(connection: sa.Connection) -> list[sa.RowMapping]:
 
 
 def revoked_positions(connection: sa.Connection, list_id: str) -> frozenset[int]:
-    """The bits that a list must have set, by the revocations and not by the bits that are kept."""
-    query = sa.select(status_entries.c.position).select_from(status_entries.join(revocations))
-    return frozenset(connection.execute(query.where(status_entries.c.list_id == list_id)).scalars())
+    """The bits that a list must have set, by revocations and deletions and not by the bits that are kept."""
+    query = sa.select(status_entries.c.position).select_from(status_entries.outerjoin(revocations))
+    explained = sa.or_(revocations.c.credential_id.is_not(None), DELETED)
+    return frozenset(
+        connection.execute(query.where(status_entries.c.list_id == list_id, explained)).scalars()
+    )
 
 
 def list_complaint(connection: sa.Connection, row: sa.RowMapping, text: str) -> str | None:

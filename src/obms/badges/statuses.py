@@ -13,11 +13,16 @@ from openbadgeslib.ob3 import add_data_integrity_proof, build_status_list_creden
 from obms.badges import Site, keys
 from obms.domain import PURPOSES, REVOCATION, SUSPENSION, Purpose, Status, StatusEntry
 from obms.errors import Conflict, NotFound
-from obms.schema import issuers, revocations, status_entries, status_lists
+from obms.schema import credentials, issuers, revocations, status_entries, status_lists
 from obms.specs import issuer_did, status_list_url
 
 LIST_SIZE = 131_072
 REASON_DELETED = "deleted"
+# The place of a credential that is not here any more; its bit is set without a revocation.
+DELETED = sa.and_(
+    status_entries.c.purpose == REVOCATION,
+    ~sa.exists().where(credentials.c.id == status_entries.c.credential_id).correlate(status_entries),
+)
 
 
 def scatter(list_id: str, size: int, counter: int) -> int:
@@ -130,7 +135,7 @@ def read_status(connection: sa.Connection, credential_id: str) -> Status | None:
     return Status(
         revoked=REVOCATION in facts,
         suspended=SUSPENSION in facts,
-        reason=first.reason,
+        reason=first.reason if first.revoked_at else REASON_DELETED,
         since=first.revoked_at,
     )
 
@@ -179,6 +184,15 @@ def revoke(connection: sa.Connection, site: Site, credential_id: str, reason: st
     if changed:
         _record(connection, site, credential_id, REVOCATION, reason)
     return changed
+
+
+def withdraw(connection: sa.Connection, site: Site, credential_id: str) -> None:
+    """Set the bit of a credential that is being deleted, without a revocation.
+
+    So a restore that brings a deleted credential back brings it back valid, while one that was
+    revoked stays revoked.
+    """
+    _set_bit(connection, site, credential_id, REVOCATION, value=True)
 
 
 def suspend(connection: sa.Connection, site: Site, credential_id: str, reason: str | None = None) -> bool:

@@ -76,16 +76,17 @@ class Database(Protocol):
     def exists(self) -> bool:
         """Whether there is a readable database of this server; what is there but unreadable is not."""
 
-    def replace(self, scratch: "Database", carry: Carry) -> str | None:
+    def replace(self, scratch: "Database", carry: Carry, *, label: str | None = None) -> str | None:
         """Make the content of `scratch` the content of this database, in one atomic step.
 
         `carry(old, new)` is called when no writer can add to the old content any more, to bring
         over what must not be lost. An old database that is missing or damaged does not stop it:
-        what stands in the way is set aside whole, and its new place is returned.
+        what stands in the way is set aside whole, and its new place is returned. Where the old
+        content is kept it is kept under `label`.
         """
 
-    def previous(self) -> "Database | None":
-        """The content that the last `replace` took away, where this kind of database keeps it."""
+    def previous(self, label: str) -> "Database | None":
+        """The content that the last `replace` took away, if this kind of database keeps it, under `label`."""
 
     def sweep(self) -> None:
         """Remove what a killed run left behind; only to be called under the lock of the backup folder."""

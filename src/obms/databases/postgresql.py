@@ -151,12 +151,12 @@ class Postgresql:
         except DBAPIError as error:
             raise _unreachable(error) from error
 
-    def replace(self, scratch: Database, carry: Carry) -> str | None:
+    def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:
         assert isinstance(scratch, Postgresql)
         aside = None
         if self.exists():
             try:
-                self._replace_fenced(scratch, carry)
+                self._replace_fenced(scratch, carry, label)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in DAMAGE:
                     raise _unreachable(error) from error
@@ -168,7 +168,7 @@ class Postgresql:
         self.engine.dispose()
         return aside
 
-    def _replace_fenced(self, scratch: "Postgresql", carry: Carry) -> None:
+    def _replace_fenced(self, scratch: "Postgresql", carry: Carry, label: str | None) -> None:
         """Switch while writers wait: their locks end with their sessions, and readers go on until then."""
         fence = self.engine.connect()
         try:
@@ -176,7 +176,7 @@ class Postgresql:
             fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
             with scratch.engine.begin() as new:
                 carry(fence, new)
-            self._switch(scratch, self.previous_name, keep=_backend(fence))
+            self._switch(scratch, self.previous_name, keep=_backend(fence), label=label)
         finally:
             fence.invalidate()
             fence.close()
@@ -188,7 +188,9 @@ class Postgresql:
     def _aside_name(self) -> str:
         return f"{self.name[:30]}_set_aside_{datetime.now(UTC):%Y%m%d%H%M%S}"
 
-    def _switch(self, scratch: "Postgresql", old_name: str | None, *, keep: int = 0) -> None:
+    def _switch(
+        self, scratch: "Postgresql", old_name: str | None, *, keep: int = 0, label: str | None = None
+    ) -> None:
         """Rename the old database to `old_name` and `scratch` into its place, in one transaction.
 
         The first rename locks the name, so that new connections wait, and then waits a few seconds
@@ -207,6 +209,9 @@ class Postgresql:
                 with server.transaction():
                     for old, new in renames:
                         _execute(server, "ALTER DATABASE {} RENAME TO {}", old, str(new))
+                    _label(server, self.name, None)
+                    if old_name is not None:
+                        _label(server, old_name, label)
             except psycopg.errors.ObjectInUse as error:
                 raise Refused(
                     detail=f"a session in database {self.name} did not end",
@@ -235,10 +240,10 @@ class Postgresql:
                 over.set()
                 ended.result()
 
-    def previous(self) -> "Postgresql | None":
-        """The database that the last restore replaced."""
-        previous = self._sibling(self.previous_name)
-        return previous if previous._present() else None  # noqa: SLF001 - its own class
+    def previous(self, label: str) -> "Postgresql | None":
+        with self._maintenance() as server:
+            found = server.execute(LABEL, (self.previous_name,)).fetchone()
+        return self._sibling(self.previous_name) if found == (label,) else None
 
     def _present(self) -> bool:
         with self._maintenance() as server:
@@ -306,6 +311,10 @@ HOLDS_NAME = """
 SELECT 1 FROM pg_locks
 WHERE pid = %s AND classid = 'pg_database'::regclass AND mode = 'AccessExclusiveLock' AND granted
 """
+LABEL = """
+SELECT description FROM pg_shdescription JOIN pg_database AS d ON d.oid = objoid
+WHERE classoid = 'pg_database'::regclass AND datname = %s
+"""
 END_SESSIONS = """
 SELECT count(pg_terminate_backend(pid, 4000)) FROM pg_stat_activity
 WHERE datname = ANY(%s) AND pid NOT IN (pg_backend_pid(), %s)
@@ -328,6 +337,12 @@ FROM pg_constraint WHERE NOT convalidated
 UNION ALL
 SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE NOT indisvalid
 """
+
+
+def _label(server: Session, name: str, label: str | None) -> None:
+    """Note on a database which safety backup holds the same content; None takes the note away."""
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
+    server.execute(statement.format(sql.Identifier(name), sql.Literal(label)))
 
 
 def _execute(server: Session, statement: str, *names: str) -> None:

@@ -120,7 +120,7 @@ class Sqlite:
     def facts(self, *, digests: bool = True) -> Facts:
         return _facts(self, deep=digests)
 
-    def replace(self, scratch: Database, carry: Carry) -> str | None:
+    def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:  # noqa: ARG002
         assert isinstance(scratch, Sqlite)
         if self.exists():
             try:
@@ -185,7 +185,7 @@ class Sqlite:
         _sync(self.path.parent)
         return str(aside) if aside.exists() else None
 
-    def previous(self) -> None:
+    def previous(self, label: str) -> None:
         """SQLite keeps the old content only as the safety backup."""
 
     def sweep(self) -> None:

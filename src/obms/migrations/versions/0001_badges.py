@@ -164,6 +164,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("credential_id", "purpose", name=op.f("pk_status_entries")),
         sa.UniqueConstraint("list_id", "position", name=op.f("uq_status_entries_list_id_position")),
     )
+    op.create_index(
+        "ix_status_entries_set",
+        "status_entries",
+        ["list_id", "position"],
+        unique=False,
+        sqlite_where=sa.text("value"),
+        postgresql_where=sa.text("value"),
+    )
     op.create_table(
         "revocations",
         sa.Column("credential_id", sa.Text(), nullable=False),
