@@ -74,7 +74,7 @@ def failing_dump_theirs(deployment: Deployment) -> Outcome:
         size = len(content.read())
     found = f"a backup of {file.stat().st_size} bytes, with {size} bytes of SQL in it"
     return Outcome(
-        status=result.returncode, said=last_line(result), found=found, right=result.returncode != 0
+        status=result.returncode, said=verdict_of(result), found=found, right=result.returncode != 0
     )
 
 
@@ -83,7 +83,7 @@ def failing_dump_ours(deployment: Deployment) -> Outcome:
     left = list(deployment.backups.glob("*_backup_*"))
     right = result.returncode == UNREACHABLE and not left
     return Outcome(
-        status=result.returncode, said=first_line(result), found=f"{len(left)} files published", right=right
+        status=result.returncode, said=verdict_of(result), found=f"{len(left)} files published", right=right
     )
 
 
@@ -174,8 +174,7 @@ def judged(deployment: Deployment, result: Completed, more: str = "") -> Outcome
     later = content(deployment, f"SELECT count(*) FROM issuers WHERE name = '{LATER}'")
     whole = credentials == str(CREDENTIALS) and later == "0"
     found = f"{credentials} of {CREDENTIALS} credentials, {later} rows from after the backup{more}"
-    said = last_line(result) if result.returncode == 0 else first_line(result)
-    return Outcome(status=result.returncode, said=said, found=found, right=whole)
+    return Outcome(status=result.returncode, said=verdict_of(result), found=found, right=whole)
 
 
 def content(deployment: Deployment, statement: str) -> str:
@@ -197,16 +196,11 @@ def truncated(file: Path) -> Path:
     return file
 
 
-def first_line(result: Completed) -> str:
-    return next(iter(lines_of(result)), "")
-
-
-def last_line(result: Completed) -> str:
-    return next(reversed(lines_of(result)), "")
-
-
-def lines_of(result: Completed) -> list[str]:
-    return [line for line in (result.stdout or result.stderr).splitlines() if line.strip()]
+def verdict_of(result: Completed) -> str:
+    """The line in which a command says how it ended: our own begins with its name, a script's is its last."""
+    lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+    own = (line for line in lines if line.startswith(("obms: ", "restored ")))
+    return next(own, lines[-1] if lines else "")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The console blocks of the documents, typed as they stand there and compared with what they show.
 
 A line that starts with `$ ` is typed into a shell that runs through the whole page; the lines below it
-are what it must print, where `...` stands for anything. Each page has a new server with samples.
+are what it must print on standard output, where `...` stands for anything. Each page has a new server
+with samples.
 """
 
 import os
@@ -11,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,7 @@ from tools import first_run
 DOCS = Path(__file__).parents[1] / "docs"
 PROGRAMS = Path(sys.executable).parent
 START_SECONDS = 30.0
+COMMAND_SECONDS = 120.0
 PAUSE_SECONDS = 0.1
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(page for page in DOCS.rglob("*.md") if BLOCK.search(page.read_text(encoding="utf-8")))
@@ -43,29 +46,43 @@ class Shell:
     """A shell that stays, so that a later command finds the variables of an earlier one."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            ["bash", "--norc"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
+        self.log = folder / "shell.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["bash", "--norc"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+            )
 
     def type(self, command: str) -> tuple[str, int]:
         """What a command prints and the status it ends with."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         mark = f"end-{secrets.token_hex(8)}"
-        self.process.stdin.write(f"{command}\nprintf '\\n%s %s\\n' {mark} $?\n")
+        # In braces, with an input of its own: a command that reads would take what is typed next.
+        self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' {mark} $?\n")
         self.process.stdin.flush()
         printed: list[str] = []
-        for line in self.process.stdout:
-            if line.startswith(mark):
-                return "".join(printed).strip("\n"), int(line.split()[1])
-            printed.append(line)
+        with self._bounded():
+            for line in self.process.stdout:
+                if line.startswith(mark):
+                    return "".join(printed).strip("\n"), int(line.split()[1])
+                printed.append(line)
         raise AssertionError(f"the shell ended in {command!r}: {''.join(printed)}")
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """A command that does not end is ended, and its shell with it."""
+        timer = threading.Timer(COMMAND_SECONDS, self.process.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         self.process.communicate()
@@ -121,12 +138,15 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def steps_of(page: str) -> list[Step]:
-    """The commands of a page in order; a backslash at the end of a line goes on in the next."""
+    """The commands of a page in order; one goes on in the next line after a backslash and inside quotes."""
     steps = []
     for block in BLOCK.findall(page):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, printed = part.replace("\\\n", "\0").partition("\n")
-            steps.append(Step(command=command.replace("\0", "\\\n"), printed=printed.strip("\n")))
+            lines = iter(part.splitlines())
+            command = next(lines)
+            while command.endswith("\\") or command.count("'") % 2:
+                command += "\n" + next(lines)
+            steps.append(Step(command=command, printed="\n".join(lines).strip("\n")))
     return steps
 
 
@@ -142,17 +162,18 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
     with server(tmp_path) as (shell, port):
         for step in steps_of(page.read_text(encoding="utf-8").replace("localhost:3000", f"localhost:{port}")):
             printed, status = shell.type(step.command)
-            assert status == 0, f"{step.command}\nended with {status}:\n{printed}"
+            said = shell.log.read_text(encoding="utf-8")
+            assert status == 0, f"{step.command}\nended with {status}:\n{printed}\n{said}"
             assert matches(step.printed, printed), (
                 f"{step.command}\nshould print:\n{step.printed}\nand not:\n{printed}"
             )
 
 
 def test_a_page_is_read_as_it_is_written() -> None:
-    page = "Text\n\n```console\n$ first \\\n  --more\nsaid ...\n$ second\n```\n\n```sh\n$ not run\n```\n"
+    page = "Text\n\n```console\n$ first \\\n  --more\nsaid ...\n$ echo 'a\nb'\n```\n\n```sh\n$ not run\n```\n"
     assert steps_of(page) == [
         Step(command="first \\\n  --more", printed="said ..."),
-        Step(command="second", printed=""),
+        Step(command="echo 'a\nb'", printed=""),
     ]
 
 
