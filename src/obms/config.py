@@ -61,7 +61,6 @@ class Settings(BaseSettings):
     auth_api_key: SecretStr | None = Field(default=None, description="An API key with the role admin.")
     backup_dir: Path = Field(default=Path("backups"), description="Folder of the backups.")
     backup_schedule: str = Field(default="0 0 * * *", description="Cron expression in UTC, or `off`.")
-    backup_retention_days: int = Field(default=7, ge=1, description="Backups older than this may be removed.")
     backup_max_age: Duration = Field(
         default=timedelta(hours=26), description="A newest proven backup older than this is degraded health."
     )

@@ -18,7 +18,7 @@ from obms.errors import Conflict
 from obms.schema import issuers, metadata, status_lists
 
 # Credentials per transaction; each has three rows and more. A Data Integrity proof takes milliseconds.
-BATCH: dict[ProofKind, int] = {"jwt": 2000, "data-integrity": 250}
+BATCH: dict[ProofKind, int] = {"jwt": 2500, "data-integrity": 250}
 # Starting processes takes longer than signing this many.
 ALONE: dict[ProofKind, int] = {"jwt": 10_000, "data-integrity": 250}
 

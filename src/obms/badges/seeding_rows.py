@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,6 +33,7 @@ ORDER = (0, 1, 0, 2, 1, 3, 0, 4, 1, 5, 0, 6, 2, 7, 3, 0)
 SHARE_REVOKED, SHARE_SUSPENDED, SHARE_EXPIRING, SHARE_EVIDENCE, SHARE_NARRATIVE = 0.02, 0.01, 0.25, 0.5, 0.4
 DAYS_BEFORE, DAYS_AFTER = (ROTATED - OPENED).days - 60, (EPOCH - ROTATED).days - 60
 Rows = dict[str, list[dict[str, Any]]]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def given(issuer: int, credentials: int) -> int:
@@ -40,6 +42,7 @@ def given(issuer: int, credentials: int) -> int:
     return rounds * ORDER.count(issuer) + ORDER[:place].count(issuer)
 
 
+@lru_cache(maxsize=4096)
 def list_id(seed: int, issuer: int, purpose: Purpose, nth: int) -> str:
     return seeded_id(seed, "list", issuer, purpose, nth)
 
@@ -226,4 +229,4 @@ def _base64(data: bytes) -> bytes:
 
 
 def _compact(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(value).encode()

@@ -5,6 +5,7 @@ import json
 import math
 import uuid
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,11 +31,17 @@ def scatter(list_id: str, size: int, counter: int) -> int:
 
     A list is public; were positions given in order, they would tell who was issued a badge when.
     """
+    step, start = _stride(list_id, size)
+    return (counter * step + start) % size
+
+
+@lru_cache(maxsize=4096)
+def _stride(list_id: str, size: int) -> tuple[int, int]:
     digest = hashlib.sha256(f"status list {list_id}".encode()).digest()
     step = int.from_bytes(digest[:8]) % size | 1
     while math.gcd(step, size) != 1:
         step += 2
-    return (counter * step + int.from_bytes(digest[8:16])) % size
+    return step, int.from_bytes(digest[8:16])
 
 
 def _lock_issuer(connection: sa.Connection, issuer_id: str) -> None:

@@ -120,7 +120,7 @@ class Sqlite:
     def facts(self, *, digests: bool = True) -> Facts:
         return _facts(self, deep=digests)
 
-    def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:  # noqa: ARG002
+    def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:
         assert isinstance(scratch, Sqlite)
         if self.exists():
             try:
