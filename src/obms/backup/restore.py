@@ -241,10 +241,9 @@ def _require_same_kind(backups: Backups, kind: str, name: str) -> None:
 
 
 def _require_space_to_load(backups: Backups, image: Path) -> None:
-    size = image.stat().st_size
-    target = getattr(backups.database, "path", None)
-    if target is not None and target.parent.is_dir():
-        require_space(target.parent, size)  # the write-ahead log holds the new content until the end
+    folder = backups.database.folder
+    if folder is not None:
+        require_space(folder, image.stat().st_size)
 
 
 def _require_same_key(backups: Backups, source: Source) -> None:

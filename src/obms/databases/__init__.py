@@ -58,6 +58,10 @@ class Database(Protocol):
     @property
     def engine(self) -> Engine: ...
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder whose disk takes the content, None where it is another machine's."""
+
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """A moment to be read while writers go on. Everything that can be known to fail fails on entry."""
 

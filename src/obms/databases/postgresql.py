@@ -40,6 +40,7 @@ class Postgresql:
     """The database at `url`; `bin_dir` overrides where pg_dump and psql are looked for."""
 
     kind = "postgresql"
+    folder = None
 
     def __init__(self, url: URL, *, bin_dir: Path | None = None) -> None:
         if not url.database:

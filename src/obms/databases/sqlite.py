@@ -70,6 +70,10 @@ class Sqlite:
         if record.info["file"] != _identity(self.path):
             raise DisconnectionError
 
+    @property
+    def folder(self) -> Path | None:
+        return self.path.parent if self.path.parent.is_dir() else None
+
     def create(self) -> None:
         """An empty database, where there is none."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from fastapi import Depends, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
+from obms import databases
 from obms.app import Server
 from obms.badges import access
 from obms.errors import Invalid, NotFound
@@ -36,7 +37,7 @@ def reading(server: Server) -> AbstractContextManager[sa.Connection]:
 
 def writing(server: Server) -> AbstractContextManager[sa.Connection]:
     """One transaction, committed before the answer goes out; SQLite takes its lock at the start of it."""
-    return server.database.engine.execution_options(writing=True).begin()
+    return databases.writing(server.database.engine)
 
 
 def actor_of(server: TheServer, key: Annotated[str | None, Security(api_key)]) -> access.Actor:
