@@ -21,7 +21,7 @@ from obms.schema import credentials as table
 from obms.specs import Json
 
 # At most this many of each stratum, so that a sample stays at about forty.
-FEW, EACH, WINDOW = 2, 8, 2000
+FEW, EACH, WINDOW = 2, 12, 2000
 MAGIC = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
     "image/jpeg": (b"\xff\xd8\xff",),
