@@ -103,7 +103,7 @@ def on_postgresql_measured(folder: Path, options: argparse.Namespace) -> Iterato
         image = folder / "theirs.sql.gz"
         other = on_postgresql(folder / "other", server, "restored")
         backup = f"pg_dump -d openbadges | gzip > {image}"
-        restore = f"gunzip -c {image} | psql -q -o /dev/null -d restored"
+        restore = f"gunzip -c {image} | psql -q -v ON_ERROR_STOP=1 -o /dev/null -d restored"
         yield from measured(
             deployment,
             shell("backup", "pg_dump | gzip", backup, size=lambda: size(image)),
@@ -127,7 +127,7 @@ def measured(
     deployment: Deployment, their_backup: Job, their_restore: Job, environment: dict[str, str] | None = None
 ) -> Iterator[Measure]:
     """Theirs and ours, one after the other, each printed as it ends; the ratio is against theirs."""
-    environment = {**deployment.environment, **(environment or {})}
+    environment = {**(environment or {}), **deployment.environment}
     jobs = (
         (
             their_backup,
@@ -152,7 +152,7 @@ def shell(
     before: Callable[[], object] = lambda: None,
     size: Callable[[], int] = lambda: 0,
 ) -> Job:
-    return Job(work=work, by=by, command=["sh", "-c", command], before=before, size=size)
+    return Job(work=work, by=by, command=["bash", "-o", "pipefail", "-c", command], before=before, size=size)
 
 
 def ours(deployment: Deployment, work: str, *command: str) -> Job:
