@@ -1,0 +1,127 @@
+"""B4 and R4: the process is killed at every write, sync, rename and statement, and what is left is judged.
+
+OBMS_SWEEP=full shoots at every point, which takes minutes; else at those that decide, and at a sample of the
+rest that is another one each day.
+"""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from obms.badges import statuses
+from obms.databases import Facts, writing
+from obms.schema import credentials, revocations, user_roles
+from tests.deployment import Deployment
+from tests.faults import fork_server, shots
+from tests.faults.fork_server import ForkServer
+from tests.faults.judges import Known, judge_backup, judge_restore
+from tests.faults.scene import Scene, contents
+
+BACKUP = ("backup", "run", "--json")
+RESTORE = ("restore", "latest", "--yes", "--json")
+LOG = logging.getLogger(__name__)
+Judge = Callable[[Deployment, Known], Iterator[str]]
+
+
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with fork_server.started(tmp_path_factory.mktemp("killer")) as server:
+        yield server
+
+
+def with_a_backup(deployment: Deployment, forking: ForkServer) -> None:
+    deployment.seed(12)
+    assert forking.run(BACKUP, deployment.environment).json["proven"]
+
+
+def change(deployment: Deployment) -> None:
+    """A badge is revoked after the backup, and something is lost that the backup has."""
+    with writing(deployment.database.engine) as connection:
+        held = sa.select(revocations.c.credential_id)
+        query = sa.select(credentials.c.id).where(credentials.c.id.not_in(held)).limit(1)
+        statuses.revoke(
+            connection, deployment.application.site, connection.execute(query).scalar_one(), "lost"
+        )
+        connection.execute(sa.delete(user_roles))
+
+
+def sweep(known: Known, command: tuple[str, ...], points: Sequence[str], judge: Judge, *, drawn: int) -> None:
+    """Kill the command at each of its points that is chosen, and judge what is left."""
+    chosen = shots.choose(points, drawn=drawn)
+    complaints: list[str] = []
+    killed = 0
+    for shot in chosen:
+        with known.scene.put_back() as made:
+            ending = known.forking.run(command, made.environment, shot)
+            assert ending.status in (-signal.SIGKILL, 0), f"{shot}: {ending.said}"
+            killed += ending.status != 0
+            known.scene.wait_until_quiet()
+            complaints += [f"{shot} ({ending.point.strip()}): {text}" for text in judge(made, known)]
+    LOG.info("%d points, %d shots, %d killed, seed %d", len(points), len(chosen), killed, shots.seed())
+    assert complaints == [], f"seed {shots.seed()}"
+    assert killed > 0.9 * len(chosen), "most shots did not hit"
+
+
+def rehearse(
+    forking: ForkServer, scene: Scene, command: tuple[str, ...], damaged: Facts | None = None
+) -> tuple[Known, Sequence[str]]:
+    """How things stand, what the command makes of them when nobody kills it, and its points."""
+    with scene.put_back() as made:
+        old = made.database.facts() if made.database.exists() else None
+    with scene.put_back() as made:
+        backups = contents(made.backup_dir)
+        ending = forking.run(command, made.environment)
+        assert ending.status == 0, ending.said
+        new = made.database.facts()
+    known = Known(scene=scene, forking=forking, backups=backups, old=old, new=new, damaged=damaged)
+    return known, ending.points
+
+
+def test_b4_a_backup_killed_at_any_point_leaves_the_truth(
+    deployment: Deployment, forking: ForkServer
+) -> None:
+    with_a_backup(deployment, forking)
+    known, points = rehearse(forking, Scene.of(deployment), BACKUP)
+    sweep(known, BACKUP, points, judge_backup, drawn=4)
+
+
+def test_r4_a_restore_killed_at_any_point_leaves_the_old_or_the_new_database(
+    deployment: Deployment, forking: ForkServer
+) -> None:
+    with_a_backup(deployment, forking)
+    change(deployment)
+    known, points = rehearse(forking, Scene.of(deployment), RESTORE)
+    assert known.old is not None
+    assert known.old.rows["revocations"] == known.new.rows["revocations"] == 1
+    assert known.old.rows["user_roles"] < known.new.rows["user_roles"]
+    sweep(known, RESTORE, points, judge_restore, drawn=6)
+
+
+def test_r4_a_restore_to_no_database_killed_at_any_point_can_be_tried_again(
+    deployment: Deployment, forking: ForkServer
+) -> None:
+    with_a_backup(deployment, forking)
+    deployment.database.engine.dispose()
+    if deployment.postgres is None:
+        (deployment.folder / "data" / "openbadges.db").unlink()
+    scene = Scene.of(deployment, with_database=False)
+    known, points = rehearse(forking, scene, RESTORE)
+    sweep(known, RESTORE, points, judge_restore, drawn=4)
+
+
+def test_r4_a_restore_over_a_damaged_database_killed_at_any_point_loses_nothing(
+    sqlite: Deployment, forking: ForkServer
+) -> None:
+    with_a_backup(sqlite, forking)
+    change(sqlite)
+    held = sqlite.database.facts()
+    scene = Scene.of(sqlite)
+    with (scene.kept / "data" / "openbadges.db").open("r+b") as file:
+        file.write(b"damaged in its head"[:16])
+    assert (scene.kept / "data" / "openbadges.db-wal").stat().st_size
+    known, points = rehearse(forking, scene, RESTORE, damaged=held)
+    assert known.old is None
+    sweep(known, RESTORE, points, judge_restore, drawn=4)
