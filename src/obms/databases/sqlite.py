@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUn
 
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
+WRITER_SECONDS = 20.0
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
 
 
@@ -146,9 +148,15 @@ class Sqlite:
         content is final; what it changes in the source is copied by the steps that follow.
         """
         carried = False
+        deadline = time.monotonic() + WRITER_SECONDS
 
         def bring_over(status: int, _remaining: int, _total: int) -> None:
             nonlocal carried
+            if status != sqlite3.SQLITE_OK and time.monotonic() > deadline:
+                raise DatabaseUnreachable(
+                    detail=f"another process has kept {self.path} locked for {WRITER_SECONDS:.0f} s",
+                    hint="End what is writing to it, and run the restore again. Nothing was changed.",
+                )
             if status == sqlite3.SQLITE_OK and not carried:
                 carried = True
                 with self.engine.connect() as old, scratch.engine.begin() as new:

@@ -1,5 +1,6 @@
 """One moment of a SQLite database, read from the file itself while writers go on."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from obms.errors import BackupFailed, DatabaseUnreachable
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 BUSY_SECONDS = 5.0
-PIN_ATTEMPTS = 10
+PIN_ATTEMPTS = 40
+PIN_PAUSE = 0.05
 TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table'"
     " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
@@ -77,8 +79,8 @@ def pin(path: Path, reader: Any) -> bool:
             if frames == moved and size == path.stat().st_size:
                 return True
             reader.rollback()
-            # Waits, by the busy timeout, until the readers of older frames have ended.
-            reader.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            # For the readers of older frames to end. SQLite's own way to wait would hold up writers.
+            time.sleep(PIN_PAUSE)
     return False
 
 
