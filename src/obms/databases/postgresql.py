@@ -31,6 +31,7 @@ from obms.errors import (
 )
 
 CONNECT_SECONDS = 10
+WRITER_SECONDS = 20
 NO_SUCH_DATABASE = "3D000"
 DAMAGE = ("XX001", "XX002", "58030")  # data or index corrupted, input/output error
 Session = psycopg.Connection[TupleRow]
@@ -174,6 +175,7 @@ class Postgresql:
         fence = self.engine.connect()
         try:
             names = ", ".join(_quoted(name) for name in digests.tables(fence))
+            fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{WRITER_SECONDS}s'")
             fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
             with scratch.engine.begin() as new:
                 carry(fence, new)

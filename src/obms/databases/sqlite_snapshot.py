@@ -18,6 +18,7 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 BUSY_SECONDS = 5.0
 PIN_ATTEMPTS = 40
 PIN_PAUSE = 0.05
+FENCE_MILLISECONDS = 60_000
 TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table'"
     " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
@@ -67,6 +68,8 @@ def pin(path: Path, reader: Any) -> bool:
     False when readers of older frames do not end, or the file may not be written.
     """
     with closing(connect(path)) as fence:
+        # Among many writers SQLite is not fair: a turn may be long in coming.
+        fence.execute(f"PRAGMA busy_timeout={FENCE_MILLISECONDS}")
         if fence.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
             return False
         for _ in range(PIN_ATTEMPTS):
