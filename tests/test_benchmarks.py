@@ -1,5 +1,6 @@
 """What the comparison says of common backup scripts and of this program is so."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the scripts use the program sqlite3")
 @pytest.mark.parametrize("case", compare_faults.CASES, ids=lambda case: case.title)
 def test_the_scripts_report_success_and_lose_data_and_ours_does_not(
     case: compare_faults.Case, server: Server, tmp_path: Path

@@ -29,12 +29,16 @@ AUTH_API_KEY={api_key}
 def main() -> None:
     if write_settings(Path(".env")):
         print("Wrote .env with a new SECRET_KEY and AUTH_API_KEY. Keep a copy of it apart from the backups.")
-    new = database_is_new(read_settings())
+    settings = read_settings()
+    new = database_is_new(settings)
     obms("migrate")
     if new:
         obms("seed", "--credentials", str(SAMPLES))
     if not any(backup["proven"] for backup in backups()):
         obms("backup", "run")
+    print(
+        f"\nThe API answers at {settings.base_url}, and shows itself at {settings.public_url()}/docs. Ctrl-C ends it."
+    )
 
 
 def write_settings(path: Path) -> bool:
