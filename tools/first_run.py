@@ -36,9 +36,8 @@ def main() -> None:
         obms("seed", "--credentials", str(SAMPLES))
     if not any(backup["proven"] for backup in backups()):
         obms("backup", "run")
-    print(
-        f"\nThe API answers at {settings.base_url}, and shows itself at {settings.public_url()}/docs. Ctrl-C ends it."
-    )
+    url = settings.public_url()
+    print(f"\nThe API answers at {url}, and shows itself at {url}/docs. Ctrl-C ends it.")
 
 
 def write_settings(path: Path) -> bool:
