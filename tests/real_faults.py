@@ -60,7 +60,8 @@ def read_only_view(folder: Path, view: Path) -> Iterator[Path]:
         assert mount("-o", "remount,bind,ro", str(view))
         yield view
     finally:
-        subprocess.run(["umount", str(view)], check=True)
+        # Lazily: SQLite keeps a descriptor while another connection of this process has locks on the file.
+        subprocess.run(["umount", "--lazy", str(view)], check=True)
 
 
 def fill_disk(path: Path, *, leave: int) -> None:

@@ -49,6 +49,7 @@ class Postgresql:
         self.url = url
         self.name: str = url.database
         self.bin_dir = bin_dir
+        self.writer_seconds = WRITER_SECONDS
         self.engine = sa.create_engine(
             url,
             pool_pre_ping=True,
@@ -175,7 +176,7 @@ class Postgresql:
         fence = self.engine.connect()
         try:
             names = ", ".join(_quoted(name) for name in digests.tables(fence))
-            fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{WRITER_SECONDS}s'")
+            fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.writer_seconds}s'")
             fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
             with scratch.engine.begin() as new:
                 carry(fence, new)

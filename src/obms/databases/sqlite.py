@@ -47,6 +47,7 @@ class Sqlite:
     def __init__(self, path: Path, *, work: Path) -> None:
         self.path = path.absolute()
         self.work = work
+        self.writer_seconds = WRITER_SECONDS
         self.engine = self._open_engine()
 
     def _open_engine(self) -> sa.Engine:
@@ -83,7 +84,8 @@ class Sqlite:
             connection.execute("PRAGMA journal_mode=WAL")
 
     def exists(self) -> bool:
-        if not self.path.is_file():
+        # An empty file is not even opened: SQLite would remove the WAL that lies beside it.
+        if not self.path.is_file() or not self.path.stat().st_size:
             return False
         try:
             with closing(connect(self.path)) as connection:
@@ -148,13 +150,13 @@ class Sqlite:
         content is final; what it changes in the source is copied by the steps that follow.
         """
         carried = False
-        deadline = time.monotonic() + WRITER_SECONDS
+        deadline = time.monotonic() + self.writer_seconds
 
         def bring_over(status: int, _remaining: int, _total: int) -> None:
             nonlocal carried
             if status != sqlite3.SQLITE_OK and time.monotonic() > deadline:
                 raise DatabaseUnreachable(
-                    detail=f"another process has kept {self.path} locked for {WRITER_SECONDS:.0f} s",
+                    detail=f"another process has kept {self.path} locked for {self.writer_seconds:.0f} s",
                     hint="End what is writing to it, and run the restore again. Nothing was changed.",
                 )
             if status == sqlite3.SQLITE_OK and not carried:
@@ -188,13 +190,20 @@ class Sqlite:
         return aside
 
     def _set_aside(self) -> str | None:
-        """Rename what stands at the path, side files first: the old WAL must never meet the new file."""
+        """Keep what stands at the path, whole, before it is taken apart: it may be killed at any moment.
+
+        The old WAL must never meet the new file, nor the old file be read without it.
+        """
         stamp = datetime.now(UTC).strftime("%Y-%m-%d_%H-%M-%S")
         aside = self.path.with_name(f"{self.path.name}.set-aside-{stamp}-{uuid4().hex[:4]}")
-        for end in (*SIDE_FILES, ""):
-            with suppress(FileNotFoundError):
-                beside(self.path, end).rename(beside(aside, end))
+        present = [end for end in ("", *SIDE_FILES) if beside(self.path, end).exists()]
+        for end in present:
+            with suppress(FileNotFoundError):  # whoever used the database has just ended
+                _keep(beside(self.path, end), beside(aside, end))
         _sync(self.path.parent)
+        if present != [""]:
+            for end in present:
+                beside(self.path, end).unlink(missing_ok=True)
         return str(aside) if aside.exists() else None
 
     def previous(self, label: str) -> None:
@@ -276,6 +285,17 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give the file a second name; a copy, where the file system has no hard links."""
+    try:
+        name.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, name)
+        _sync(name)
 
 
 def _sync(path: Path) -> None:

@@ -95,11 +95,13 @@ def unwritten(path: Path) -> Iterator[Any]:
     they are looked for before and after. DatabaseUnreachable when there is one.
     """
     _check_unused(path)
+    before = path.stat()
     with closing(connect(path, mode="ro&immutable=1")) as reader:
         reader.execute("BEGIN")
         yield reader
         _check_unused(path)
-        if _size(reader) != path.stat().st_size:
+        after = path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise BackupFailed(detail=f"{path} changed while it was read")
 
 
