@@ -3,6 +3,7 @@
 It reads a request per line (JSON) from its input, and answers with a line each.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -14,10 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import obms
 from obms import cli
+from tests.deployment import Deployment
 from tests.faults import killer
 from tests.faults.killer import NEVER, Mode, Shot
 from tests.postgres import clean_environment
@@ -87,6 +90,7 @@ def started(folder: Path) -> Iterator[ForkServer]:
 def serve() -> None:
     """Answer requests until the input ends."""
     _import_everything()
+    _warm_up()
     while line := sys.stdin.readline():
         threads = len(list(Path("/proc/self/task").iterdir()))
         assert threads == 1, f"{threads} threads: a fork would copy the locks they hold"
@@ -100,6 +104,14 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(obms.__path__, "obms."):
         if module.name not in ("obms.__main__", "obms.migrations.env"):
             importlib.import_module(module.name)
+
+
+def _warm_up() -> None:
+    """Have what is made once per process made here; connections that nobody holds any more are closed."""
+    with TemporaryDirectory() as folder, Deployment.made(Path(folder), None) as made:
+        made.seed(1)
+        made.made_backup()
+    gc.collect()
 
 
 def _ending_of(request: dict[str, object]) -> Ending:

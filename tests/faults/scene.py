@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from obms.app import open_database
+from obms.databases.sqlite_snapshot import connect
 from tests.deployment import Deployment
 from tests.postgres import Server
 from tests.real_faults import wait_until
@@ -22,11 +23,15 @@ SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A server as it stood: `kept` are its files; `template` its PostgreSQL database, None if it had none."""
+    """A server as it stood: `kept` are its files; `template` its PostgreSQL database, None if it had none.
+
+    Where it is damaged, the head of the SQLite file is overwritten while the API has it open.
+    """
 
     stands_for: Deployment
     kept: Path
     template: str | None
+    damaged: bool = False
 
     @classmethod
     def of(cls, deployment: Deployment, *, with_database: bool = True) -> "Scene":
@@ -55,7 +60,8 @@ class Scene:
                 self._execute("CREATE DATABASE {} TEMPLATE {}", name, self.template)
         made = replace(self.stands_for, folder=stage, environment={**self.stands_for.environment, **paths})
         made.database = open_database(made.settings)
-        yield made
+        with damage(stage / "data" / "openbadges.db") if self.damaged else nullcontext():
+            yield made
         made.database.engine.dispose()
         shutil.rmtree(stage)
         for left in self.databases_of(made):
@@ -86,6 +92,15 @@ class Scene:
         assert self.postgres is not None
         with psycopg.connect(self.postgres.url(), autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    with closing(connect(path)) as reader:
+        reader.execute("SELECT count(*) FROM users").fetchall()
+        with path.open("r+b", buffering=0) as file:
+            file.write(b"damaged in its h")
+        yield
 
 
 def name_of(made: Deployment) -> str:

@@ -16,6 +16,7 @@ SYNCS = ("fsync ", "fdatasync ")
 # What makes, renames and removes a database, or comes between; a COMMIT counts once the switch has begun.
 STATEMENTS = ("CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "LOCK TABLE", "pg_terminate_backend")
 COMMIT = "COMMIT"
+WORK = "/.work/"  # scratch copies: what is left of them is swept, whatever it is
 
 
 def full() -> bool:
@@ -28,13 +29,14 @@ def seed() -> int:
     return int(os.environ.get("OBMS_SWEEP_SEED") or datetime.now(UTC).date().toordinal())
 
 
-def choose(points: Sequence[str], *, drawn: int) -> list[Shot]:
-    """Every point in each mode that makes a difference; or the deciding ones, and `drawn` of the rest."""
+def choose(points: Sequence[str], *, share: float, drawn: int) -> list[Shot]:
+    """Every point in each mode that makes a difference; or a `share` of the deciding and `drawn` others."""
     deciding = list(_deciding(points))
     rest = [shot for number, point in enumerate(points, 1) for shot in _at(number, point)]
     if full():
         return deciding + rest
-    return deciding + random.Random(seed()).sample(rest, min(drawn, len(rest)))  # noqa: S311 - not a secret
+    chance = random.Random(seed())  # noqa: S311 - not a secret
+    return chance.sample(deciding, round(share * len(deciding))) + chance.sample(rest, min(drawn, len(rest)))
 
 
 def _at(number: int, point: str) -> Iterator[Shot]:
@@ -54,20 +56,21 @@ def _deciding(points: Sequence[str]) -> Iterator[Shot]:
         switching = switching or statement == "LOCK TABLE"
         seen.update([call] if statement is None else [call, statement])
         if statement in STATEMENTS or (statement == COMMIT and switching):
-            for mode in (Mode.before, Mode.after):
-                yield Shot(text=str(statement), number=seen[str(statement)], mode=mode)
-        elif point.startswith((*RENAMES, *REMOVALS)):
+            yield Shot(text=str(statement), number=seen[str(statement)])
+            if statement == COMMIT:  # the server makes the switch, and nobody hears of it
+                yield Shot(text=COMMIT, number=seen[COMMIT], mode=Mode.after)
+        elif point.startswith(RENAMES) or (point.startswith(REMOVALS) and WORK not in point):
             yield Shot(text=call, number=seen[call])
     yield from (Shot(number=number) for number in (*_first_syncs(points), *_edges(points)))
 
 
 def _first_syncs(points: Sequence[str]) -> list[int]:
-    """The first sync of each file but for scratch copies, where no statement comes between."""
+    """The first sync of each file; of those that a backup on PostgreSQL has too, SQLite's tell enough."""
     if any(point.startswith("send ") for point in points):
         return []
     found: dict[str, int] = {}
     for number, point in enumerate(points, 1):
-        if point.startswith(SYNCS) and "/.work/" not in point:
+        if point.startswith(SYNCS) and WORK not in point:
             found.setdefault(place(point), number)
     return list(found.values())
 
@@ -76,7 +79,7 @@ def _edges(points: Sequence[str]) -> list[int]:
     """The first and the last write of each file with more than one: the live database, its log."""
     found: dict[str, list[int]] = {}
     for number, point in enumerate(points, 1):
-        if point.startswith(WRITES) and "/.work/" not in point:
+        if point.startswith(WRITES) and WORK not in point:
             found.setdefault(place(point), []).append(number)
     return [number for numbers in found.values() if len(numbers) > 1 for number in (numbers[0], numbers[-1])]
 
