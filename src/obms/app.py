@@ -19,7 +19,7 @@ from obms.config import Settings, read_settings
 from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
-from obms.observe import log_event, utc_now
+from obms.observe import Hook, log_event, utc_now
 
 WORK = ".work"
 
@@ -47,11 +47,11 @@ class Server:
     needed_revision: str
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, *, pooled: bool = False) -> Database:
     """The database of the settings; nothing is connected to yet."""
     if settings.kind() == "postgresql":
-        return Postgresql(settings.postgresql_url(), bin_dir=settings.pg_bin_dir)
-    return Sqlite(settings.sqlite_file, work=settings.backup_dir / WORK)
+        return Postgresql(settings.postgresql_url(), bin_dir=settings.pg_bin_dir, pooled=pooled)
+    return Sqlite(settings.sqlite_file, work=settings.backup_dir / WORK, pooled=pooled)
 
 
 def open_site(settings: Settings) -> Site:
@@ -63,7 +63,7 @@ def open_site(settings: Settings) -> Site:
 def open_server(settings: Settings) -> Server:
     """The API's server; KeyMissing without SECRET_KEY."""
     settings.secret()
-    return _server(settings, open_database(settings))
+    return _server(settings, open_database(settings, pooled=True))
 
 
 def open_server_from_environment() -> Server:
@@ -100,7 +100,11 @@ def _newest_moment(backup: Backup | None) -> datetime | None:
     return None if backup is None else backup.created_at
 
 
-def open_backups(settings: Settings, make_probe: Callable[[Callable[[Database], Server]], Probe]) -> Backups:
+def open_backups(
+    settings: Settings,
+    make_probe: Callable[[Callable[[Database], Server]], Probe],
+    notify: Hook = log_event,
+) -> Backups:
     """What backing up and restoring need; `make_probe` gives the proof, from how to serve a copy."""
     site = open_site(settings)
     prober = make_probe(lambda copy: _server_of_copy(settings, copy))
@@ -124,7 +128,7 @@ def open_backups(settings: Settings, make_probe: Callable[[Callable[[Database], 
         check_keys=check,
         carry=carry_revocations,
         clock=utc_now,
-        notify=log_event,
+        notify=notify,
     )
 
 

@@ -31,6 +31,10 @@ def log_event(event: Event) -> None:
     (logger.info if event.ok else logger.error)(event.name, **event.facts)
 
 
+def no_event(_event: Event) -> None:
+    """The hook of a command that tells its user itself."""
+
+
 def configure_logging() -> None:
     """Logs go to standard error, as lines of key=value, so that standard output stays the command's."""
     structlog.configure(

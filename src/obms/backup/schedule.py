@@ -3,10 +3,10 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from threading import Event as Flag
 from threading import Thread
 
 from cronsim import CronSim, CronSimError
@@ -42,7 +42,12 @@ class Schedule:
 
 
 def keep_schedule(
-    backups: Backups, schedule: Schedule, *, start: Callable[[Backups], object] | None = None, runs: int = 0
+    backups: Backups,
+    schedule: Schedule,
+    *,
+    start: Callable[[Backups], object] | None = None,
+    wait: Callable[[float], object] = time.sleep,
+    runs: int = 0,
 ) -> None:
     """Run at each due time, for ever or `runs` times; a time that was missed is made up for, once.
 
@@ -53,7 +58,7 @@ def keep_schedule(
     while due is not None and not (runs and done == runs):
         backups.notify(Event(name="schedule.next", facts={"at": due.isoformat()}))
         while (left := due - backups.clock()) > timedelta():
-            Flag().wait(min(LOOK, left).total_seconds())
+            wait(min(LOOK, left).total_seconds())
         try:
             (start or _scheduled_run)(backups)
         except ObmsError as error:

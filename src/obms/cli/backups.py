@@ -118,4 +118,4 @@ def schedule(
     settings = load_settings()
     if until_input_ends:
         end_with_input()
-    keep_schedule(make_backups(settings), Schedule(expression=settings.backup_schedule))
+    keep_schedule(make_backups(settings, logged=True), Schedule(expression=settings.backup_schedule))

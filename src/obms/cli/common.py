@@ -33,11 +33,13 @@ def make_server(settings: "Settings") -> "Server":
     return open_server(settings)
 
 
-def make_backups(settings: "Settings") -> "Backups":
+def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":
+    """What backing up needs; events go to the log, or to nobody where the command itself tells."""
     from obms.app import open_backups
+    from obms.observe import log_event, no_event
     from obms.web.probe import probe
 
-    return open_backups(settings, probe)
+    return open_backups(settings, probe, log_event if logged else no_event)
 
 
 def require_good(verdict: "Verdict") -> None:

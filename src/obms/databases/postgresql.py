@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -20,20 +20,17 @@ from sqlalchemy.exc import DBAPIError
 
 from obms.databases import Carry, Database, Facts, digests
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot, read_dump, without_timeout
+from obms.databases.postgresql_errors import is_missing, load_failed, unreachable
 from obms.databases.postgresql_tools import find_tools
 from obms.databases.processes import write_to
-from obms.errors import (
-    BackupDamaged,
-    DatabaseMissing,
-    DatabaseUnreachable,
-    GrantMissing,
-    Refused,
-)
+from obms.errors import DatabaseMissing, GrantMissing, Refused
 
 CONNECT_SECONDS = 10
+CANCEL_SECONDS = 0.1
 WRITER_SECONDS = 20
-NO_SUCH_DATABASE = "3D000"
 DAMAGE = ("XX001", "XX002", "58030")  # data or index corrupted, input/output error
+# As its errors are told with their SQLSTATE, whatever the language of the server.
+QUIETLY = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 Session = psycopg.Connection[TupleRow]
 
 
@@ -43,7 +40,7 @@ class Postgresql:
     kind = "postgresql"
     folder = None
 
-    def __init__(self, url: URL, *, bin_dir: Path | None = None) -> None:
+    def __init__(self, url: URL, *, bin_dir: Path | None = None, pooled: bool = False) -> None:
         if not url.database:
             raise ValueError("the URL names no database")
         self.url = url
@@ -52,6 +49,7 @@ class Postgresql:
         self.writer_seconds = WRITER_SECONDS
         self.engine = sa.create_engine(
             url,
+            poolclass=sa.QueuePool if pooled else sa.NullPool,
             pool_pre_ping=True,
             connect_args={"connect_timeout": CONNECT_SECONDS},
             json_serializer=digests.canonical_json,
@@ -69,9 +67,9 @@ class Postgresql:
             with self.engine.connect() as connection:
                 return digests.revision(connection) is not None
         except DBAPIError as error:
-            if _is_missing(error):
+            if is_missing(error):
                 return False
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
     @contextmanager
     def snapshot(self) -> Generator[PostgresqlSnapshot]:
@@ -81,20 +79,21 @@ class Postgresql:
             version = _version(connection)
             # From here on the connection belongs to the thread that counts.
             counted = pool.submit(_facts, connection, deep=True)
-            yield PostgresqlSnapshot(
-                command=(
-                    *tools.command("pg_dump", self.name),
-                    f"--snapshot={exported}",
-                    "--no-owner",
-                    "--no-privileges",
-                    "--encoding=UTF8",
-                ),
-                environment=self._environment(),
-                counted=counted,
-                server_version=version,
-                server_major=major,
-                tools={"pg_dump": tools.version},
-            )
+            with _given_up(connection, counted):
+                yield PostgresqlSnapshot(
+                    command=(
+                        *tools.command("pg_dump", self.name),
+                        f"--snapshot={exported}",
+                        "--no-owner",
+                        "--no-privileges",
+                        "--encoding=UTF8",
+                    ),
+                    environment=self._environment(),
+                    counted=counted,
+                    server_version=version,
+                    server_major=major,
+                    tools={"pg_dump": tools.version},
+                )
             counted.result()
 
     @contextmanager
@@ -108,9 +107,9 @@ class Postgresql:
             ):
                 yield connection, connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
         except DBAPIError as error:
-            if _is_missing(error):
+            if is_missing(error):
                 raise DatabaseMissing(name=self.name) from error
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
     @contextmanager
     def scratch(self) -> Iterator["Postgresql"]:
@@ -126,7 +125,7 @@ class Postgresql:
             self._drop(copy.name)
 
     def _sibling(self, name: str) -> "Postgresql":
-        return Postgresql(self.url.set(database=name), bin_dir=self.bin_dir)
+        return Postgresql(self.url.set(database=name), bin_dir=self.bin_dir, pooled=True)
 
     def _drop(self, name: str) -> None:
         with self._maintenance() as server:
@@ -139,10 +138,10 @@ class Postgresql:
         environment = self._environment() | {"PGOPTIONS": "-c synchronous_commit=off"}
         chunks = read_dump(image)
         write_to(
-            (*tools.command("psql", self.name), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"),
+            (*tools.command("psql", self.name), *QUIETLY, "-f", "-"),
             chunks if major >= KNOWS_TIMEOUT else without_timeout(chunks),
             env=environment,
-            error=BackupDamaged,
+            error=load_failed,
         )
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")
@@ -152,7 +151,7 @@ class Postgresql:
             with self.engine.connect() as connection:
                 return _facts(connection, deep=digests)
         except DBAPIError as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
     def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:
         assert isinstance(scratch, Postgresql)
@@ -162,7 +161,7 @@ class Postgresql:
                 self._replace_fenced(scratch, carry, label)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in DAMAGE:
-                    raise _unreachable(error) from error
+                    raise unreachable(error) from error
                 aside = self._aside_name()
                 self._switch(scratch, aside)
         else:
@@ -231,8 +230,10 @@ class Postgresql:
             with self._maintenance() as other:
                 while not over.is_set():
                     if other.execute(HOLDS_NAME, (server.info.backend_pid,)).fetchone():
-                        for kept in {keep: 0, 0: 0}:
-                            other.execute(END_SESSIONS, ([self.name, scratch_name], kept))
+                        # Without the right to end one of them the rename fails, and says so.
+                        with suppress(psycopg.errors.InsufficientPrivilege):
+                            for kept in {keep: 0, 0: 0}:
+                                other.execute(END_SESSIONS, ([self.name, scratch_name], kept))
                         return
                     over.wait(0.01)
 
@@ -294,9 +295,12 @@ class Postgresql:
         try:
             server = psycopg.connect(**arguments, autocommit=True, connect_timeout=CONNECT_SECONDS)
         except psycopg.OperationalError as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         with server:
-            yield server
+            try:
+                yield server
+            except psycopg.OperationalError as error:
+                raise unreachable(error) from error
 
     def _environment(self) -> dict[str, str]:
         """What pg_dump and psql read of the connection; the password is in no argument list."""
@@ -369,12 +373,13 @@ def _version(connection: sa.Connection) -> str:
     return str(connection.exec_driver_sql("SHOW server_version").scalar_one())
 
 
-def _is_missing(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == NO_SUCH_DATABASE or (
-        'database "' in str(error.orig) and "does not exist" in str(error.orig)
-    )
-
-
-def _unreachable(error: Exception) -> DatabaseUnreachable:
-    said = str(getattr(error, "orig", error)).strip().splitlines()
-    return DatabaseUnreachable(detail=said[0] if said else "no answer")
+@contextmanager
+def _given_up(connection: sa.Connection, counted: Future[Facts]) -> Iterator[None]:
+    """When what is done meanwhile fails, the counting is ended too: it may wait for another's lock."""
+    try:
+        yield
+    except BaseException:
+        session: Any = connection.connection.driver_connection
+        while not wait([counted], timeout=CANCEL_SECONDS).done:
+            session.cancel()
+        raise

@@ -1,7 +1,7 @@
 """Children that read and write for us: their bytes as chunks, their exit status never overlooked."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import IO
 
@@ -9,9 +9,11 @@ from obms.databases import Chunks
 from obms.errors import ObmsError
 
 CHUNK = 1 << 20
+# An error, or what makes one, of `name`, `detail` and the exit `status` (negative: the signal).
+Failure = Callable[..., ObmsError]
 
 
-def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: type[ObmsError]) -> Chunks:
+def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: Failure) -> Chunks:
     """Standard output of `command` in chunks of 1 MiB; `error` at its end unless it exits with 0."""
     with (
         TemporaryFile() as complaints,
@@ -28,7 +30,7 @@ def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: t
 
 
 def write_to(
-    command: Sequence[str], chunks: Chunks, *, env: Mapping[str, str] | None, error: type[ObmsError]
+    command: Sequence[str], chunks: Chunks, *, env: Mapping[str, str] | None, error: Failure
 ) -> None:
     """Give `chunks` to `command` as its standard input; `error` unless it takes all and exits with 0."""
     with (
@@ -51,11 +53,12 @@ def write_to(
         _check(command, child.wait() or int(broken), complaints, error)
 
 
-def _check(command: Sequence[str], status: int, complaints: IO[bytes], error: type[ObmsError]) -> None:
+def _check(command: Sequence[str], status: int, complaints: IO[bytes], error: Failure) -> None:
     if status == 0:
         return
     complaints.seek(0)
     lines = [line.strip() for line in complaints.read(65536).decode(errors="replace").splitlines()]
     said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
     ended = f"was killed by signal {-status}" if status < 0 else f"ended with {status}"
-    raise error(name=command[0], detail=f"{command[0].rsplit('/', 1)[-1]} {ended}: {said}")
+    detail = f"{command[0].rsplit('/', 1)[-1]} {ended}: {said}"
+    raise error(name=command[0], detail=detail, status=status)

@@ -40,22 +40,25 @@ def is_image(head: bytes) -> bool:
 
 
 class Sqlite:
-    """The database in the file `path`; `work` is a folder for scratch copies."""
+    """The database in the file `path`; `work` is a folder for scratch copies.
+
+    `pooled` keeps connections open between uses, for who uses many and disposes of the engine.
+    """
 
     kind = "sqlite"
 
-    def __init__(self, path: Path, *, work: Path) -> None:
+    def __init__(self, path: Path, *, work: Path, pooled: bool = False) -> None:
         self.path = path.absolute()
         self.work = work
         self.writer_seconds = WRITER_SECONDS
-        self.engine = self._open_engine()
+        self.engine = self._open_engine(sa.QueuePool if pooled else sa.NullPool)
 
-    def _open_engine(self) -> sa.Engine:
+    def _open_engine(self, pool: type[sa.Pool]) -> sa.Engine:
         engine = sa.create_engine(
             "sqlite+pysqlite://",
             module=sqlite3,
             creator=lambda: connect(self.path),
-            poolclass=sa.QueuePool,
+            poolclass=pool,
             json_serializer=digests.canonical_json,
         )
         event.listen(engine, "connect", self._on_connect)
@@ -114,7 +117,7 @@ class Sqlite:
     def scratch(self) -> Iterator["Sqlite"]:
         self.work.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.work, prefix="scratch-") as folder:
-            copy = Sqlite(Path(folder) / "scratch.db", work=self.work)
+            copy = Sqlite(Path(folder) / "scratch.db", work=self.work, pooled=True)
             try:
                 yield copy
             finally:

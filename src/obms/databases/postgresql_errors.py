@@ -1,0 +1,36 @@
+"""What PostgreSQL and its programs complain of, as errors of this program."""
+
+import re
+
+from sqlalchemy.exc import DBAPIError
+
+from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError, StorageFailed
+
+NO_SUCH_DATABASE = "3D000"
+DISK_FULL = "53100"
+SERVER_FULL = "Free some space on the disk of the PostgreSQL server. Nothing was changed."
+SCRIPT_FAILED = 3  # psql's exit status for an error in what it was given to run
+NOT_OF_THE_DUMP = re.compile(r": +(53|57|58)[0-9A-Z]{3}: ")  # no resources, ended by an operator, the system
+
+
+def is_missing(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == NO_SUCH_DATABASE or (
+        'database "' in str(error.orig) and "does not exist" in str(error.orig)
+    )
+
+
+def unreachable(error: Exception) -> ObmsError:
+    said = str(getattr(error, "orig", error)).strip().splitlines()
+    detail = said[0] if said else "no answer"
+    if getattr(getattr(error, "orig", error), "sqlstate", None) == DISK_FULL:
+        return StorageFailed(detail=detail, hint=SERVER_FULL)
+    return DatabaseUnreachable(detail=detail)
+
+
+def load_failed(*, name: str, detail: str, status: int) -> ObmsError:
+    """What a psql that did not load a dump tells: only an error in the dump says that it is damaged."""
+    if f" {DISK_FULL}: " in detail:
+        return StorageFailed(detail=detail, hint=SERVER_FULL)
+    if status != SCRIPT_FAILED or NOT_OF_THE_DUMP.search(detail):
+        return DatabaseUnreachable(detail=detail)
+    return BackupDamaged(name=name, detail=detail)

@@ -1,0 +1,162 @@
+"""Each exit code of the contract, reached through the command, with one line that says what to do."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from obms.backup.lock import locked
+from obms.databases import writing
+from tests.deployment import Answer, Deployment
+from tests.real_faults import program
+
+
+def assert_told(answer: Answer, code: int, *words: str) -> None:
+    """It ended with the code, said one line about it, and nothing on standard output."""
+    assert answer.code == code, answer.err
+    assert answer.out == ""
+    (line,) = [line for line in answer.err.splitlines() if line.startswith("obms: ")]
+    assert line.endswith(f"(exit {code})")
+    for word in words:
+        assert word in line
+
+
+def test_0_done(sqlite: Deployment) -> None:
+    answer = sqlite.obms("backup", "run", "--no-prove")
+    assert answer.code == 0
+    assert "not proven" in answer.out
+
+
+def test_1_is_for_bugs(sqlite: Deployment) -> None:
+    """A real bug cannot be kept for a test: one is put where the program looks for its code."""
+    folder = sqlite.folder / "broken"
+    program(folder / "sitecustomize.py", "import obms.config", "del obms.config.read_settings")
+    with sqlite.start("backup", "list", PYTHONPATH=str(folder)) as command:
+        _, errors = command.communicate()
+    assert command.returncode == 1
+    assert "ImportError" in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "many"),
+        ("BASE_URL", "here"),
+        ("DATABASE_URL", "mysql://somewhere/else"),
+        ("DATABASE_URL", "nothing like a URL"),
+        ("DB_TYPE", "oracle"),
+        ("BACKUP_MAX_AGE", "soon"),
+        ("SECRET_KEY_FILE", "/nowhere/at/all"),
+    ],
+)
+def test_2_a_wrong_setting_is_named(sqlite: Deployment, name: str, value: str) -> None:
+    environment = {"SECRET_KEY": ""} if name.startswith("SECRET") else {}
+    answer = sqlite.obms("backup", "list", **environment, **{name: value})
+    assert_told(answer, 2, name if name != "SECRET_KEY_FILE" else "secret's file")
+
+
+def test_2_a_bad_schedule_is_named(sqlite: Deployment) -> None:
+    assert_told(sqlite.obms("backup", "schedule", BACKUP_SCHEDULE="at noon"), 2, "BACKUP_SCHEDULE", "at noon")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "nothing"),
+        ("restore",),
+        ("restore", "x", "--undo"),
+        ("backup", "verify", "x", "--level", "y"),
+    ],
+)
+def test_2_wrong_usage(sqlite: Deployment, arguments: tuple[str, ...]) -> None:
+    answer = sqlite.obms(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "Usage:" in answer.err
+
+
+def test_2_there_is_no_such_backup(sqlite: Deployment) -> None:
+    assert_told(sqlite.obms("backup", "show", "no-such"), 2, "no-such", "obms backup list")
+    assert_told(sqlite.obms("restore", "latest", "--yes"), 2, "latest")
+
+
+def test_3_the_database_is_not_there(deployment: Deployment) -> None:
+    missing = {"SQLITE_FILE": str(deployment.folder / "no.db")}
+    if deployment.postgres is not None:
+        missing = {"DATABASE_URL": deployment.postgres.url("no_such_database")}
+    assert_told(deployment.obms("backup", "run", **missing), 3, "obms migrate")
+    assert not (deployment.folder / "no.db").exists()
+
+
+def test_4_the_backup_could_not_be_made(postgresql: Deployment) -> None:
+    folder = program(postgresql.folder / "bin" / "pg_dump", 'echo "pg_dump (PostgreSQL) 14.1"')
+    assert_told(postgresql.obms("backup", "run", PG_BIN_DIR=str(folder)), 4, "pg_dump", "14.1", "PG_BIN_DIR")
+
+
+def test_5_the_backup_is_damaged(sqlite: Deployment) -> None:
+    made = sqlite.obms("backup", "run", "--no-prove", "--json").json
+    image = sqlite.backup_dir / made["file"]
+    image.write_bytes(image.read_bytes()[:-1])
+    assert_told(sqlite.obms("restore", made["id"], "--yes"), 5, made["file"])
+    answer = sqlite.obms("backup", "verify", made["id"], "--json")
+    assert answer.code == 5
+    assert not answer.json["ok"]
+
+
+def test_6_the_backup_is_not_proven(sqlite: Deployment) -> None:
+    sqlite.seed(12)
+    with writing(sqlite.database.engine) as connection:
+        connection.exec_driver_sql("UPDATE status_entries SET value = 1 - value")
+    answer = sqlite.obms("backup", "run", "--json")
+    assert answer.code == 6
+    assert answer.json["proven"] is False
+    assert "status lists agree" in [
+        check["name"] for check in answer.json["proof"]["checks"] if not check["ok"]
+    ]
+
+
+def test_7_another_run_holds_the_lock(sqlite: Deployment) -> None:
+    with locked(sqlite.backups):
+        assert_told(sqlite.obms("backup", "run"), 7, str(sqlite.backup_dir))
+
+
+def test_8_a_restore_without_a_word_of_consent_is_refused(sqlite: Deployment) -> None:
+    made = sqlite.obms("backup", "run", "--no-prove", "--json").json
+    assert_told(sqlite.obms("restore", made["id"]), 8, "--yes", "--dry-run")
+
+
+def test_9_the_storage_failed(sqlite: Deployment) -> None:
+    sqlite.backup_dir.parent.joinpath("file").write_text("a file, where a folder is wanted", encoding="utf-8")
+    answer = sqlite.obms("backup", "run", BACKUP_DIR=str(sqlite.folder / "file" / "backups"))
+    assert_told(answer, 9, "file")
+
+
+def test_10_a_key_is_missing(sqlite: Deployment) -> None:
+    assert_told(sqlite.obms("seed", SECRET_KEY=""), 10, "SECRET_KEY", "openssl rand")
+
+
+def test_143_an_end_by_sigterm_takes_back_what_was_begun(sqlite: Deployment) -> None:
+    with sqlite.start("backup", "schedule", BACKUP_SCHEDULE="0 0 1 1 *") as command:
+        assert command.stderr is not None
+        assert "schedule.next" in command.stderr.readline()
+        command.terminate()
+        assert command.wait(30) == 143
+    assert not list(Path(sqlite.backup_dir).glob("*.db*"))
+
+
+def test_a_secret_may_come_from_a_file(sqlite: Deployment) -> None:
+    path = sqlite.folder / "secret"
+    path.write_text("from a file\n", encoding="utf-8")
+    answer = sqlite.obms(
+        "seed", "--credentials", "12", "--proof", "jwt", SECRET_KEY="", SECRET_KEY_FILE=str(path)
+    )
+    assert answer.code == 0, answer.err
+    told = sqlite.obms("backup", "run", SECRET_KEY="from a file")
+    assert told.code == 0, told.err
+
+
+def test_the_program_starts_as_a_module(sqlite: Deployment) -> None:
+    with sqlite.start("--version") as command:
+        out, _ = command.communicate()
+    assert command.returncode == 0
+    assert subprocess.list2cmdline([out.strip()]).count(".") == 2
