@@ -116,14 +116,18 @@ def back(before: Facts, after: Facts) -> bool:
 def lose(url: str, wanted: int) -> None:
     """Revoke some badges and delete half of all, through the API."""
     ids = [identifier for page in pages(url, wanted + REVOKED) for identifier in page]
-    with httpx.Client(base_url=url, headers={"X-API-Key": API_KEY}, timeout=60) as client:
-        with ThreadPoolExecutor(4) as pool:
-            revoked = Counter(
-                pool.map(lambda name: client.post(f"/credentials/{name}/revoke").status_code, ids[:REVOKED])
+    with (
+        httpx.Client(base_url=url, headers={"X-API-Key": API_KEY}, timeout=60) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def answers(method: str, names: list[str], end: str = "") -> Counter[int]:
+            return Counter(
+                pool.map(lambda name: client.request(method, f"/credentials/{name}{end}").status_code, names)
             )
-            removed = Counter(
-                pool.map(lambda name: client.delete(f"/credentials/{name}").status_code, ids[REVOKED:])
-            )
+
+        revoked = answers("POST", ids[:REVOKED], "/revoke")
+        removed = answers("DELETE", ids[REVOKED:])
     show("lost", f"revoked {dict(revoked)}, deleted {dict(removed)}")
 
 
