@@ -108,12 +108,16 @@ def _sqlite_words(
         for text in (_sqlite_text(quote(column["name"]), column["type"]) for column in columns)
     )
     high = low = 0
-    cursor: Any = connection.exec_driver_sql(f"SELECT CAST({row} AS BLOB) FROM {quote(name)}").cursor  # noqa: S608
+    query = f"SELECT CAST({row} AS BLOB) FROM {quote(name)}"  # noqa: S608 - the names are quoted by the dialect
+    cursor: Any = connection.exec_driver_sql(query).cursor
     sha256, words = hashlib.sha256, struct.Struct(">qq").unpack_from
-    for (text,) in cursor:
-        first, second = words(sha256(text).digest())
-        high += first
-        low += second
+    try:
+        for (text,) in cursor:
+            first, second = words(sha256(text).digest())
+            high += first
+            low += second
+    except connection.dialect.loaded_dbapi.Error as error:  # the driver's cursor raises the driver's errors
+        raise sa.exc.DatabaseError(query, None, error) from error
     return high, low
 
 
