@@ -97,7 +97,7 @@ def _nothing_lost(made: Deployment, known: Known) -> Iterator[str]:
     if known.damaged is None:
         return
     data = made.folder / "data"
-    mains = [name for name in contents(data) if not name.endswith(("-wal", "-shm"))]
+    mains = [name for name in contents(data) if name[0] != "." and not name.endswith(("-wal", "-shm"))]
     if not any(_mended(data / name, made.folder / "mended") == known.damaged for name in mains):
         sizes = sorted((name, len(content)) for name, content in contents(data).items())
         yield f"the damaged database is not whole: {sizes}"

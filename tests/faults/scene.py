@@ -95,6 +95,17 @@ class Scene:
 
 
 @contextmanager
+def in_use(made: Deployment) -> Iterator[None]:
+    """Have the SQLite file open, as the API has it: what is written stays in the write-ahead log."""
+    if made.postgres is not None:
+        yield
+        return
+    with closing(connect(made.folder / "data" / "openbadges.db")) as reader:
+        reader.execute("SELECT count(*) FROM users").fetchall()
+        yield
+
+
+@contextmanager
 def damage(path: Path) -> Iterator[None]:
     with closing(connect(path)) as reader:
         reader.execute("SELECT count(*) FROM users").fetchall()

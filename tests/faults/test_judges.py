@@ -15,14 +15,13 @@ from tests.faults.fork_server import ForkServer
 from tests.faults.judges import Known, judge_backup, judge_restore
 from tests.faults.killer import Mode, Shot
 from tests.faults.scene import Scene, contents
-from tests.faults.test_kill_sweep import BACKUP, RESTORE, change, rehearse, with_a_backup
+from tests.faults.test_kill_sweep import BACKUP, RESTORE, changed, rehearse, with_a_backup
 
 
 @pytest.fixture
 def scene(sqlite: Deployment, forking: ForkServer) -> Scene:
     with_a_backup(sqlite, forking)
-    change(sqlite)
-    return Scene.of(sqlite)
+    return changed(sqlite)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.faults import shots
 from tests.faults.fork_server import ForkServer
 from tests.faults.judges import Known, judge_backup, judge_restore
 from tests.faults.killer import Shot
-from tests.faults.scene import Scene, contents
+from tests.faults.scene import Scene, contents, in_use
 
 BACKUP = ("backup", "run", "--json")
 RESTORE = ("restore", "latest", "--yes", "--json")
@@ -33,15 +33,17 @@ def with_a_backup(deployment: Deployment, forking: ForkServer) -> None:
     assert forking.run(BACKUP, deployment.environment).json["proven"]
 
 
-def change(deployment: Deployment) -> None:
+def changed(deployment: Deployment) -> Scene:
     """A badge is revoked after the backup, and something is lost that the backup has."""
-    with writing(deployment.database.engine) as connection:
-        held = sa.select(revocations.c.credential_id)
-        query = sa.select(credentials.c.id).where(credentials.c.id.not_in(held)).limit(1)
-        statuses.revoke(
-            connection, deployment.application.site, connection.execute(query).scalar_one(), "lost"
-        )
-        connection.execute(sa.delete(user_roles))
+    engine = deployment.database.engine
+    with in_use(deployment):
+        with writing(engine) as connection:
+            held = sa.select(revocations.c.credential_id)
+            query = sa.select(credentials.c.id).where(credentials.c.id.not_in(held)).limit(1)
+            badge = connection.execute(query).scalar_one()
+            statuses.revoke(connection, deployment.application.site, badge, "lost")
+            connection.execute(sa.delete(user_roles))
+        return Scene.of(deployment)
 
 
 def sweep(known: Known, command: tuple[str, ...], chosen: Sequence[Shot], judge: Judge) -> None:
@@ -89,8 +91,7 @@ def test_r4_a_restore_killed_at_any_point_leaves_the_old_or_the_new_database(
     deployment: Deployment, forking: ForkServer
 ) -> None:
     with_a_backup(deployment, forking)
-    change(deployment)
-    known, points = rehearse(forking, Scene.of(deployment), RESTORE)
+    known, points = rehearse(forking, changed(deployment), RESTORE)
     assert known.old is not None
     assert known.old.rows["revocations"] == known.new.rows["revocations"] == 1
     assert known.old.rows["user_roles"] < known.new.rows["user_roles"]
@@ -115,9 +116,8 @@ def test_r4_a_restore_over_a_damaged_database_killed_at_any_point_loses_nothing(
     sqlite: Deployment, forking: ForkServer
 ) -> None:
     with_a_backup(sqlite, forking)
-    change(sqlite)
+    scene = replace(changed(sqlite), damaged=True)
     held = sqlite.database.facts()
-    scene = replace(Scene.of(sqlite), damaged=True)
     assert (scene.kept / "data" / "openbadges.db-wal").stat().st_size
     known, points = rehearse(forking, scene, RESTORE, damaged=held)
     assert known.old is None
