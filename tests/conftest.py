@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from obms.databases import Database
+from obms.observe import configure_logging
 from tests.deployment import Deployment
 from tests.postgres import Server, running_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_logs() -> None:
+    """Log as the server does: structlog's own traces, with all locals, take seconds each."""
+    configure_logging()
 
 
 @pytest.fixture(scope="session")

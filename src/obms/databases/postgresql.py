@@ -381,5 +381,6 @@ def _given_up(connection: sa.Connection, counted: Future[Facts]) -> Iterator[Non
     except BaseException:
         session: Any = connection.connection.driver_connection
         while not wait([counted], timeout=CANCEL_SECONDS).done:
-            session.cancel()
+            with suppress(psycopg.Error):  # the session has ended by itself
+                session.cancel()
         raise
