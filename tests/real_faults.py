@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -90,10 +90,10 @@ def dump_that(folder: Path, real: Path, *lines: str) -> Path:
     )
 
 
-def child_named(parent: int, name: str) -> psutil.Process | None:
-    """The child of a process that runs this program."""
-    try:
-        children = psutil.Process(parent).children(recursive=True)
-        return next((child for child in children if child.name() == name), None)
-    except psutil.NoSuchProcess:
-        return None
+def child_at_work(parent: int, name: str) -> psutil.Process | None:
+    """The child of a process that runs this program, and does more than tell its version."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(parent).children(recursive=True):
+            if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
+                return child if "--version" not in child.cmdline() else None
+    return None

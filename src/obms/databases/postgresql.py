@@ -376,10 +376,10 @@ def _version(connection: sa.Connection) -> str:
 @contextmanager
 def _given_up(connection: sa.Connection, counted: Future[Facts]) -> Iterator[None]:
     """When what is done meanwhile fails, the counting is ended too: it may wait for another's lock."""
+    session: Any = connection.connection.driver_connection
     try:
         yield
     except BaseException:
-        session: Any = connection.connection.driver_connection
         while not wait([counted], timeout=CANCEL_SECONDS).done:
             with suppress(psycopg.Error):  # the session has ended by itself
                 session.cancel()

@@ -1,0 +1,152 @@
+"""Restoring: the moment of the snapshot comes back, what was revoked stays so, and there is a way back."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from obms.badges import statuses
+from obms.databases import writing
+from obms.schema import credentials
+from tests.backup.conftest import Backed, add_issuer, assert_nothing_is_left, issuer_names, lose_half
+from tests.deployment import Deployment
+
+MADE_BY_THE_CARRY = {"revocations", "status_entries", "status_lists"}
+
+
+def digests(server: Deployment) -> dict[str, str]:
+    return dict(server.database.facts().digests)
+
+
+def some_credential(server: Deployment) -> str:
+    with server.database.engine.connect() as connection:
+        revoked = sa.select(sa.column("credential_id")).select_from(sa.table("revocations"))
+        standing = sa.select(credentials.c.id).where(credentials.c.id.not_in(revoked))
+        return str(connection.execute(standing.order_by(credentials.c.id).limit(1)).scalar_one())
+
+
+def revoke(server: Deployment, credential_id: str) -> None:
+    with writing(server.database.engine) as connection:
+        statuses.revoke(connection, server.application.site, credential_id, "why")
+
+
+def is_revoked(server: Deployment, credential_id: str) -> bool:
+    with server.database.engine.connect() as connection:
+        status = statuses.read_status(connection, credential_id)
+    assert status is not None
+    return status.revoked
+
+
+def test_a_restore_brings_back_the_moment_of_the_snapshot(backed: Backed) -> None:
+    server, made = backed
+    before = digests(server)
+    lose_half(server)
+    add_issuer(server, "later")
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["id"] == made["id"]
+    assert answer.json["rows"] == made["rows"]
+    assert answer.json["proven"] is True
+    assert digests(server) == before
+    assert_nothing_is_left(server)
+
+
+@pytest.mark.parametrize("form", ["id", "file", "path", "elsewhere"])
+def test_a_backup_is_named_by_its_id_its_file_or_a_path(backed: Backed, form: str, tmp_path: Path) -> None:
+    server, made = backed
+    image = server.backup_dir / made["file"]
+    other = tmp_path / "usb stick"
+    other.mkdir()
+    for path in (image, image.with_name(image.name + ".json")):
+        shutil.copy(path, other)
+    names = {"id": made["id"], "file": made["file"], "path": str(image), "elsewhere": str(other / image.name)}
+    before = digests(server)
+    lose_half(server)
+    answer = server.obms("restore", names[form], "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["id"] == made["id"]
+    assert digests(server) == before
+
+
+def test_latest_is_the_newest_that_is_proven(backed: Backed) -> None:
+    server, made = backed
+    add_issuer(server, "later")
+    assert server.obms("backup", "run", "--no-prove").code == 0
+    assert server.obms("restore", "latest", "--yes", "--json").json["id"] == made["id"]
+    assert "later" not in issuer_names(server)
+
+
+def test_an_undo_brings_back_what_was_replaced_and_can_itself_be_undone(backed: Backed) -> None:
+    server, _ = backed
+    before = digests(server)
+    add_issuer(server, "later")
+    later = digests(server)
+    done = server.obms("restore", "latest", "--yes", "--json").json
+    assert digests(server) == before
+    first = server.obms("restore", "--undo", "--yes", "--json")
+    assert first.code == 0, first.err
+    assert first.json["id"] == done["safety_backup"]
+    assert digests(server) == later
+    second = server.obms("restore", "--undo", "--yes")
+    assert second.code == 0, second.err
+    assert digests(server) == before
+    assert_nothing_is_left(server)
+
+
+def test_without_a_restore_there_is_nothing_to_undo(backed: Backed) -> None:
+    server, _ = backed
+    before = digests(server)
+    answer = server.obms("restore", "--undo", "--yes")
+    assert answer.code == 2
+    assert "No restore" in answer.err
+    assert digests(server) == before
+
+
+def test_a_dry_run_tells_and_touches_nothing(backed: Backed) -> None:
+    server, made = backed
+    lose_half(server)
+    before, files = digests(server), sorted(server.backup_dir.iterdir())
+    answer = server.obms("restore", "latest", "--dry-run", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["rows"] == made["rows"]
+    assert answer.json["live_rows"]["credentials"] == made["rows"]["credentials"] - 15
+    assert digests(server) == before
+    assert sorted(server.backup_dir.iterdir()) == files
+
+
+def test_r10_what_was_revoked_after_the_backup_stays_revoked(backed: Backed) -> None:
+    server, made = backed
+    before, revoked = digests(server), some_credential(server)
+    revoke(server, revoked)
+    answer = server.obms("restore", "latest", "--yes", "--json").json
+    assert answer["revocations_kept"] == 1
+    assert is_revoked(server, revoked)
+    after = digests(server)
+    assert {name for name in before if before[name] != after[name]} <= MADE_BY_THE_CARRY
+    again = server.made_backup()
+    assert again["rows"]["revocations"] == made["rows"]["revocations"] + 1
+
+
+def test_r10_what_is_revoked_stays_revoked_through_an_undo(backed: Backed) -> None:
+    server, _ = backed
+    server.obms("restore", "latest", "--yes")
+    revoked = some_credential(server)
+    revoke(server, revoked)
+    answer = server.obms("restore", "--undo", "--yes", "--json").json
+    assert answer["revocations_kept"] == 1
+    assert is_revoked(server, revoked)
+
+
+def test_a_lost_database_is_brought_back(backed: Backed) -> None:
+    server, _ = backed
+    before = digests(server)
+    server.database.engine.dispose()
+    if server.postgres is None:
+        Path(server.environment["SQLITE_FILE"]).unlink()
+    else:
+        server.postgres.psql(f'DROP DATABASE "{server.database.engine.url.database}"')
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["safety_backup"] is None
+    assert digests(server) == before
