@@ -1,10 +1,6 @@
 """S3 and S5: the database goes away under the API; many clients at once on a fresh one."""
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +14,7 @@ import sqlalchemy as sa
 from obms.badges import verifying
 from obms.schema import credentials, metadata, signing_keys, status_entries, status_lists
 from tests.deployment import API_KEY, Deployment
-from tests.postgres import clean_environment
+from tests.serving import serving
 from tests.web.conftest import ISSUER, Client, order
 
 CLIENTS = 16
@@ -97,37 +93,6 @@ def _health(deployment: Deployment) -> httpx.Response:
     from obms.web import create_app  # noqa: PLC0415 - only here
 
     return Client(app=create_app(deployment.application)).get("/health")
-
-
-@contextmanager
-def serving(deployment: Deployment, workers: int) -> Iterator[str]:
-    """The API as real processes; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "obms.web:create"]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--workers", str(workers)],
-        env={**clean_environment(), **deployment.environment, "PYTHONPATH": os.pathsep.join(sys.path)},
-        cwd=deployment.folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        started = 0
-        while started < workers:
-            line = process.stderr.readline()
-            assert line, "uvicorn ended"
-            started += "Application startup complete" in line
-        with ThreadPoolExecutor(1) as reader:
-            reader.submit(process.stderr.read)
-            yield f"http://127.0.0.1:{port}"
-            process.terminate()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stderr.close()
 
 
 @pytest.mark.slow
