@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from obms.badges import statuses
 from obms.databases import writing
-from obms.schema import credentials
+from obms.schema import credentials, revocations
 from tests.backup.conftest import Backed, add_issuer, assert_nothing_is_left, issuer_names, lose_half
 from tests.deployment import Deployment
 
@@ -21,7 +21,7 @@ def digests(server: Deployment) -> dict[str, str]:
 
 def some_credential(server: Deployment) -> str:
     with server.database.engine.connect() as connection:
-        revoked = sa.select(sa.column("credential_id")).select_from(sa.table("revocations"))
+        revoked = sa.select(revocations.c.credential_id)
         standing = sa.select(credentials.c.id).where(credentials.c.id.not_in(revoked))
         return str(connection.execute(standing.order_by(credentials.c.id).limit(1)).scalar_one())
 

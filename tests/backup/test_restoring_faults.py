@@ -29,7 +29,7 @@ def by_hand(server: Deployment, target: Path) -> None:
         ):
             source.backup(copy)
         return
-    arguments = [server.postgres.bin_dir / "pg_dump", str(server.database.engine.url.database)]
+    arguments = [str(server.postgres.bin_dir / "pg_dump"), str(server.database.engine.url.database)]
     with target.open("wb") as file:
         subprocess.run(arguments, check=True, stdout=file, env=server.postgres.environment())
 
@@ -172,7 +172,7 @@ def test_the_plain_image_opens_without_this_program(backed: Backed, tmp_path: Pa
         return
     with server.database.scratch() as empty:
         name = str(empty.engine.url.database)
-        tool = [server.postgres.bin_dir / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", name]
+        tool = [str(server.postgres.bin_dir / "psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", name]
         with image.open("rb") as file:
             subprocess.run(
                 tool, check=True, stdin=file, stdout=subprocess.DEVNULL, env=server.postgres.environment()
