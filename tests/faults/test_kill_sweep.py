@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import pytest
 import sqlalchemy as sa
 
 from obms.badges import statuses
@@ -25,6 +26,7 @@ from tests.faults.scene import Scene, contents, in_use
 BACKUP = ("backup", "run", "--json")
 RESTORE = ("restore", "latest", "--yes", "--json")
 LOG = logging.getLogger(__name__)
+pytestmark = pytest.mark.slow
 Judge = Callable[[Deployment, Known], Iterator[str]]
 
 
