@@ -88,7 +88,7 @@ def _read_backup(storage: Storage, file: str, names: set[str]) -> Backup:
         id=manifest.id,
         created_at=manifest.started_at,
         manifest=manifest,
-        verdict=_read_verdict(storage, manifest, names),
+        verdict=read_verdict(storage, manifest) if file + VERDICT_END in names else None,
         problem=None if file in names else "its image is missing",
     )
 
@@ -108,14 +108,12 @@ def read_manifest(storage: Storage, file: str) -> Manifest:
     return manifest
 
 
-def _read_verdict(storage: Storage, manifest: Manifest, names: set[str]) -> Verdict | None:
+def read_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
     """The verdict about this very manifest; one that is damaged or about another is none."""
     name = manifest.file + VERDICT_END
-    if name not in names:
-        return None
     try:
         verdict = Verdict.from_bytes(name, b"".join(storage.get(name)))
-    except BackupDamaged:
+    except (BackupDamaged, BackupNotFound):
         return None
     return verdict if verdict.manifest == manifest.fingerprint else None
 

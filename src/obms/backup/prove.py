@@ -10,19 +10,30 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from obms.backup import Backups
+from obms.backup.catalog import read_verdict
 from obms.backup.codecs import Gzip
 from obms.backup.create import Meter
 from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Outcome, Verdict
 from obms.backup.storage import write_all
 from obms.databases import Chunks, Database, Facts, digests
-from obms.errors import BackupDamaged, BackupNotFound, ObmsError, StorageFailed
+from obms.errors import (
+    BackupDamaged,
+    BackupNotFound,
+    ObmsError,
+    Refused,
+    SchemaTooNew,
+    StorageFailed,
+)
 from obms.observe import Event
 
 SPOOL_PREFIX = "spool-"
 
 
 def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> Verdict:
-    """Judge a backup up to `level`, and keep the verdict beside it. Every failure is in the verdict."""
+    """Judge a backup up to `level`, and keep the verdict beside it. Every failure is in the verdict.
+
+    A proof stands, where its bytes are intact, against a judgement that went less far or could not be made.
+    """
     checks: list[Check] = []
     outcome: Outcome = "good"
     digest: dict[str, str] = {}
@@ -31,7 +42,7 @@ def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> V
         with spool_folder(backups.work) as folder:
             _judge(backups, manifest, level, folder, checks, digest)
     except ObmsError as error:
-        bad = isinstance(error, BackupDamaged | BackupNotFound)
+        bad = isinstance(error, BackupDamaged | BackupNotFound) and not isinstance(error, SchemaTooNew)
         outcome, hint = "bad" if bad else "unknown", error.hint
         checks.append(Check(name=type(error).__name__, ok=False, detail=str(error)))
     if outcome == "good" and not all(check.ok for check in checks):
@@ -47,10 +58,22 @@ def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> V
         hint=hint,
         digests=digest,
     )
-    backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
+    if not _stands(read_verdict(backups.storage, manifest), verdict):
+        backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
     facts = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
     backups.notify(Event(name="backup.judged", ok=verdict.ok, facts=facts))
     return verdict
+
+
+def _stands(kept: Verdict | None, verdict: Verdict) -> bool:
+    """Whether the kept verdict tells more than the new one, which says nothing against it."""
+    if kept is None or not kept.ok or verdict.outcome == "bad" or verdict.level is None:
+        return False
+    return verdict.outcome == "unknown" or _rank(verdict) < _rank(kept)
+
+
+def _rank(verdict: Verdict) -> int:
+    return LEVELS.index(verdict.level) if verdict.level else -1
 
 
 def _judge(
@@ -66,6 +89,7 @@ def _judge(
     checks += spool(backups, manifest, image)
     if image is None or not all(check.ok for check in checks):
         return
+    require_same_kind(backups, manifest.database, manifest.file)
     with backups.database.scratch() as scratch:
         checks.append(_load(scratch, image))
         facts = read_facts(scratch, manifest.file)
@@ -98,6 +122,15 @@ LEVEL_OF: Mapping[str, Level] = {
     "digests": "restorable",
     "refuses a lost row": "restorable",
 }
+
+
+def require_same_kind(backups: Backups, kind: str, name: str) -> None:
+    """Refused unless the backup is of the kind of database that this server runs on."""
+    if kind != backups.database.kind:
+        raise Refused(
+            detail=f"{name} is a backup of {kind}, and this server runs on {backups.database.kind}",
+            hint=f"Set DB_TYPE={kind} to use it as it is.",
+        )
 
 
 @contextmanager

@@ -10,14 +10,21 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from obms.backup import Backups
-from obms.backup.catalog import find, read_manifest
 from obms.backup.codecs import GZIP_MAGIC, Gzip
 from obms.backup.create import create
 from obms.backup.lock import locked
-from obms.backup.manifest import MANIFEST_END, Check, Manifest, Verdict
-from obms.backup.prove import compare, read_facts, require_space, spool, spool_folder, write_image
+from obms.backup.manifest import Check
+from obms.backup.prove import (
+    compare,
+    read_facts,
+    require_same_kind,
+    require_space,
+    spool,
+    spool_folder,
+    write_image,
+)
 from obms.backup.run import clean_up
-from obms.backup.storage import Folder
+from obms.backup.source import Source, resolve
 from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
@@ -26,7 +33,6 @@ from obms.errors import (
     DatabaseUnreachable,
     KeyMissing,
     NotABackup,
-    Refused,
     ToolMissing,
 )
 from obms.observe import Event
@@ -34,24 +40,6 @@ from obms.observe import Event
 RECORD = "last_restore.json"
 SAFETY = "safety"
 DATABASES = {"sqlite": sqlite.is_image, "postgresql": postgresql_dump.is_image}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What is restored: a file of a folder, with its manifest if it has one."""
-
-    file: str
-    storage: Folder
-    manifest: Manifest | None
-    verdict: Verdict | None = None
-
-    @property
-    def id(self) -> str:
-        return self.manifest.id if self.manifest else self.file
-
-    @property
-    def proven(self) -> bool:
-        return self.verdict is not None and self.verdict.proven
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,35 +70,14 @@ class Restored:
     seconds: float
 
 
-def resolve(backups: Backups, name: str) -> Source:
-    """`latest`, an id, a file name in the folder, or a path to any file; else BackupNotFound."""
-    path = Path(name)
-    if path.is_file() and path.parent.resolve() != backups.storage.path.resolve():
-        return _source_of_file(Folder(path.parent), path.name)
-    try:
-        backup = find(backups.storage, path.name if path.is_file() else name)
-    except BackupNotFound:
-        if path.is_file():
-            return _source_of_file(backups.storage, path.name)
-        raise
-    if backup.problem:
-        raise BackupDamaged(name=backup.file, detail=backup.problem)
-    return Source(file=backup.file, storage=backups.storage, manifest=backup.manifest, verdict=backup.verdict)
-
-
-def _source_of_file(folder: Folder, file: str) -> Source:
-    known = file + MANIFEST_END in set(folder.names(file))
-    return Source(file=file, storage=folder, manifest=read_manifest(folder, file) if known else None)
-
-
 def plan(backups: Backups, name: str) -> Plan:
     """Check the backup as far as that goes without a database, and tell what a restore would do."""
-    source = resolve(backups, name)
+    source = resolve(backups.storage, name)
     backups.database.check_rights()
     with spool_folder(backups.work) as folder:
         image, _ = _decode(backups, source, folder)
         kind = _kind_of(image, source.file)
-        _require_same_kind(backups, kind, source.file)
+        require_same_kind(backups, kind, source.file)
         _require_space_to_load(backups, image)
     _require_same_key(backups, source)
     live = backups.database.facts(digests=False).rows if backups.database.exists() else None
@@ -140,7 +107,7 @@ def restore(backups: Backups, name: str, *, accept_other_key: bool = False) -> R
     started = time.monotonic()
     with locked(backups):
         clean_up(backups)
-        source = resolve(backups, name)
+        source = resolve(backups.storage, name)
         backups.database.check_rights()
         if not accept_other_key:
             _require_same_key(backups, source)
@@ -175,7 +142,7 @@ def _loaded(backups: Backups, source: Source) -> Iterator[tuple[Database, Facts,
     """The backup in a scratch database, checked; BackupDamaged at the first check that says no."""
     with spool_folder(backups.work) as folder:
         image, checks = _decode(backups, source, folder)
-        _require_same_kind(backups, _kind_of(image, source.file), source.file)
+        require_same_kind(backups, _kind_of(image, source.file), source.file)
         _require_space_to_load(backups, image)
         with backups.database.scratch() as scratch:
             scratch.load(image)
@@ -230,14 +197,6 @@ def _kind_of(image: Path, name: str) -> str:
         if matches(head):
             return kind
     raise NotABackup(name=name, detail="it is neither a SQLite database nor a PostgreSQL dump")
-
-
-def _require_same_kind(backups: Backups, kind: str, name: str) -> None:
-    if kind != backups.database.kind:
-        raise Refused(
-            detail=f"{name} is a backup of {kind}, and this server runs on {backups.database.kind}",
-            hint=f"Set DB_TYPE={kind} to restore it as it is.",
-        )
 
 
 def _require_space_to_load(backups: Backups, image: Path) -> None:

@@ -3,15 +3,16 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from obms.backup import Backups
-from obms.backup.catalog import Backup, find, read_catalog
+from obms.backup.catalog import Backup, read_catalog
 from obms.backup.create import create, sweep_uncommitted
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
+from obms.backup.source import resolve
 from obms.backup.storage import Storage
 from obms.errors import BackupDamaged, ObmsError
 from obms.observe import Event
@@ -87,12 +88,10 @@ def verify(backups: Backups, name: str, *, level: Level = "proven") -> Verdict:
     """Judge one backup, and keep the verdict. BackupDamaged when there is no whole manifest to judge by."""
     with locked(backups):
         sweep_spools(backups.work)
-        backup = find(backups.storage, name)
-        if backup.manifest is None:
-            raise BackupDamaged(name=backup.file, detail=backup.problem or NO_MANIFEST, hint=ORPHAN_HINT)
-        if backup.problem:
-            raise BackupDamaged(name=backup.file, detail=backup.problem)
-        return prove(backups, backup.manifest, level=level)
+        source = resolve(backups.storage, name)
+        if source.manifest is None:
+            raise BackupDamaged(name=source.file, detail=NO_MANIFEST, hint=ORPHAN_HINT)
+        return prove(replace(backups, storage=source.storage), source.manifest, level=level)
 
 
 NO_MANIFEST = "it has no manifest, so that there is nothing to compare it with"

@@ -1,0 +1,50 @@
+"""What a backup is named by: an id, a file name, a path to any file, or `latest`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from obms.backup.catalog import find, read_manifest, read_verdict
+from obms.backup.manifest import MANIFEST_END, Manifest, Verdict
+from obms.backup.storage import Folder
+from obms.errors import BackupDamaged, BackupNotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is restored: a file of a folder, with its manifest if it has one."""
+
+    file: str
+    storage: Folder
+    manifest: Manifest | None
+    verdict: Verdict | None = None
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id if self.manifest else self.file
+
+    @property
+    def proven(self) -> bool:
+        return self.verdict is not None and self.verdict.proven
+
+
+def resolve(storage: Folder, name: str) -> Source:
+    """`latest`, an id, a file name in the folder, or a path to any file; else BackupNotFound."""
+    path = Path(name)
+    if path.is_file() and path.parent.resolve() != storage.path.resolve():
+        return _source_of_file(Folder(path.parent), path.name)
+    try:
+        backup = find(storage, path.name if path.is_file() else name)
+    except BackupNotFound:
+        if path.is_file():
+            return _source_of_file(storage, path.name)
+        raise
+    if backup.problem:
+        raise BackupDamaged(name=backup.file, detail=backup.problem)
+    return Source(file=backup.file, storage=storage, manifest=backup.manifest, verdict=backup.verdict)
+
+
+def _source_of_file(folder: Folder, file: str) -> Source:
+    if file + MANIFEST_END not in set(folder.names(file)):
+        return Source(file=file, storage=folder, manifest=None)
+    manifest = read_manifest(folder, file)
+    return Source(file=file, storage=folder, manifest=manifest, verdict=read_verdict(folder, manifest))

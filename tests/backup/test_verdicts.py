@@ -1,0 +1,102 @@
+"""What is known of a backup is the most that was found out about it, and never a guess."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from obms.backup.catalog import find
+from tests.backup.conftest import Backed, execute
+from tests.backup.test_damage import flip
+from tests.deployment import Deployment
+from tests.postgres import Server
+
+
+def is_proven(server: Deployment, id: str) -> bool:
+    return find(server.backups.storage, id).proven
+
+
+@pytest.mark.parametrize("level", ["intact", "restorable"])
+def test_a_shorter_look_does_not_take_a_proof_away(backed: Backed, level: str) -> None:
+    server, made = backed
+    answer = server.obms("backup", "verify", made["id"], "--level", level, "--json")
+    assert (answer.code, answer.json["level"]) == (0, level)
+    assert is_proven(server, made["id"])
+
+
+def test_a_longer_look_adds_to_a_shorter_one(stocked: Deployment) -> None:
+    made = stocked.obms("backup", "run", "--no-prove", "--json").json
+    assert not made["proven"]
+    for level, proven in (("intact", False), ("restorable", False), ("proven", True), ("intact", True)):
+        assert stocked.obms("backup", "verify", made["id"], "--level", level).code == 0
+        assert is_proven(stocked, made["id"]) is proven
+
+
+def test_a_shorter_look_that_finds_damage_takes_the_proof_away(backed: Backed) -> None:
+    server, made = backed
+    flip(server.backup_dir / made["file"], 5000)
+    assert server.obms("backup", "verify", made["id"], "--level", "intact").code == 5
+    assert not is_proven(server, made["id"])
+
+
+def test_what_could_not_be_judged_is_not_judged(backed_postgresql: Backed, postgres: Server) -> None:
+    """It is loud, and the proof of intact bytes stands."""
+    server, made = backed_postgresql
+    postgres.psql("CREATE ROLE looker LOGIN PASSWORD 'looker' IN ROLE pg_read_all_data")
+    url = server.environment["DATABASE_URL"].replace(f"postgres:{postgres.password}", "looker:looker")
+    try:
+        answer = server.obms("backup", "verify", made["id"], "--json", DATABASE_URL=url)
+    finally:
+        postgres.psql("DROP ROLE looker")
+    assert (answer.code, answer.json["outcome"], answer.json["level"]) == (6, "unknown", "intact")
+    assert is_proven(server, made["id"])
+
+
+def test_a_backup_of_the_other_kind_is_not_called_bad(backed_sqlite: Backed, postgresql: Deployment) -> None:
+    server, made = backed_sqlite
+    assert server.backup_dir == postgresql.backup_dir
+    answer = postgresql.obms("backup", "verify", made["id"], "--json")
+    assert (answer.code, answer.json["outcome"]) == (6, "unknown")
+    assert "Set DB_TYPE=sqlite" in answer.err
+    assert is_proven(postgresql, made["id"])
+    assert postgresql.obms("backup", "verify", made["id"], "--level", "intact").code == 0
+
+
+def test_a_backup_of_a_newer_program_is_not_called_bad(stocked: Deployment) -> None:
+    execute(stocked, "UPDATE alembic_version SET version_num = '9999'")
+    answer = stocked.obms("backup", "run", "--json")
+    assert answer.code == 6
+    assert "unknown" in answer.err
+    assert answer.json["proof"]["level"] == "restorable"
+
+
+def test_without_the_key_a_backup_is_not_called_bad(backed: Backed) -> None:
+    server, made = backed
+    answer = server.obms("backup", "verify", made["id"], "--json", SECRET_KEY="another")
+    assert (answer.code, answer.json["outcome"]) == (6, "unknown")
+    assert is_proven(server, made["id"])
+
+
+def test_a_file_without_manifest_has_nothing_to_be_judged_by(backed: Backed) -> None:
+    server, made = backed
+    path = server.backup_dir / made["file"]
+    shutil.copy(path, server.folder / "mine.gz")
+    Path(f"{path}.json").unlink()
+    for name in (made["id"], str(path), str(server.folder / "mine.gz")):
+        answer = server.obms("backup", "verify", name)
+        assert answer.code == 5
+        assert "no manifest" in answer.err
+
+
+def test_a_backup_in_another_folder_is_judged_by_the_manifest_beside_it(backed: Backed) -> None:
+    server, made = backed
+    elsewhere = server.folder / "elsewhere"
+    elsewhere.mkdir()
+    for end in ("", ".json"):
+        shutil.copy(server.backup_dir / f"{made['file']}{end}", elsewhere)
+    answer = server.obms("backup", "verify", str(elsewhere / made["file"]), "--json")
+    assert (answer.code, answer.json["level"]) == (0, "proven")
+    assert (elsewhere / f"{made['file']}.proof.json").exists()
+    flip(elsewhere / made["file"], 5000)
+    assert server.obms("backup", "verify", str(elsewhere / made["file"])).code == 5
+    assert is_proven(server, made["id"])
