@@ -19,6 +19,7 @@ from obms.databases import Chunks, Database, Facts, digests
 from obms.errors import (
     BackupDamaged,
     BackupNotFound,
+    DatabaseUnreachable,
     ObmsError,
     Refused,
     SchemaTooNew,
@@ -213,7 +214,7 @@ def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
     """The facts of a loaded copy; what cannot be read of it is damage of the backup."""
     try:
         return database.facts(digests=digests)
-    except ObmsError as error:
+    except DatabaseUnreachable as error:
         if isinstance(error.__cause__, DBAPIError) and not error.__cause__.connection_invalidated:
             raise BackupDamaged(name=name, detail=str(error)) from error
         raise

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,7 +20,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import Carry, Database, Facts, digests
-from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot, read_dump, without_timeout
+from obms.databases.postgresql_dump import (
+    KNOWS_TIMEOUT,
+    PostgresqlSnapshot,
+    read_dump,
+    restricted,
+    without_timeout,
+)
 from obms.databases.postgresql_errors import is_missing, load_failed, unreachable
 from obms.databases.postgresql_tools import find_tools
 from obms.databases.processes import write_to
@@ -28,10 +35,16 @@ from obms.errors import DatabaseMissing, GrantMissing, Refused
 CONNECT_SECONDS = 10
 CANCEL_SECONDS = 0.1
 WRITER_SECONDS = 20
-DAMAGE = ("XX001", "XX002", "58030")  # data or index corrupted, input/output error
+# data or index corrupted, input/output error, no such table or column
+DAMAGE = ("XX001", "XX002", "58030", "42P01", "42703")
 # As its errors are told with their SQLSTATE, whatever the language of the server.
-QUIETLY = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
+QUIETLY = ("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 Session = psycopg.Connection[TupleRow]
+LONGEST_NAME = 36  # bytes, so that what is added still fits
+OURS = "obms: replaced, also in"
+PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "options")
+# A dump and a restore take their time, whatever the server allows other sessions.
+UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0"
 
 
 class Postgresql:
@@ -105,6 +118,7 @@ class Postgresql:
                 ) as connection,
                 connection.begin(),
             ):
+                connection.exec_driver_sql(UNHURRIED)
                 yield connection, connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
         except DBAPIError as error:
             if is_missing(error):
@@ -114,7 +128,7 @@ class Postgresql:
     @contextmanager
     def scratch(self) -> Iterator["Postgresql"]:
         self.check_rights()
-        copy = self._sibling(f"{self.name[:40]}_scratch_{uuid4().hex[:8]}")
+        copy = self._sibling(self._beside("scratch", _token()))
         copy.create()
         try:
             # A session that stays tells the sweep of another run that this database is in use.
@@ -123,6 +137,13 @@ class Postgresql:
         finally:
             copy.engine.dispose()
             self._drop(copy.name)
+
+    def _beside(self, *words: str) -> str:
+        """The name of a database beside this one, in PostgreSQL's 63 bytes; no other database has the same."""
+        name = self.name.encode()
+        if len(name) > LONGEST_NAME:
+            name = name[: LONGEST_NAME - 9] + b"_" + sha256(name).hexdigest()[:8].encode()
+        return "_".join((name.decode(errors="ignore"), *words))
 
     def _sibling(self, name: str) -> "Postgresql":
         return Postgresql(self.url.set(database=name), bin_dir=self.bin_dir, pooled=True)
@@ -139,7 +160,7 @@ class Postgresql:
         chunks = read_dump(image)
         write_to(
             (*tools.command("psql", self.name), *QUIETLY, "-f", "-"),
-            chunks if major >= KNOWS_TIMEOUT else without_timeout(chunks),
+            restricted(chunks if major >= KNOWS_TIMEOUT else without_timeout(chunks)),
             env=environment,
             error=load_failed,
         )
@@ -153,43 +174,54 @@ class Postgresql:
         except DBAPIError as error:
             raise unreachable(error) from error
 
-    def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:
+    def replace(
+        self, scratch: Database, carry: Carry, *, label: str | None = None, whole: bool = False
+    ) -> str | None:
         assert isinstance(scratch, Postgresql)
-        aside = None
+        aside = self._beside("set_aside", f"{datetime.now(UTC):%Y%m%d%H%M%S}") if self._present() else None
         if self.exists():
             try:
-                self._replace_fenced(scratch, carry, label)
+                self._replace_fenced(scratch, carry, aside if whole else None, label)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in DAMAGE:
+                if not _is_damage(error):
                     raise unreachable(error) from error
-                aside = self._aside_name()
                 self._switch(scratch, aside)
+            else:
+                aside = aside if whole else None
         else:
-            aside = self._aside_name() if self._present() else None
             self._switch(scratch, aside)
         self.engine.dispose()
         return aside
 
-    def _replace_fenced(self, scratch: "Postgresql", carry: Carry, label: str | None) -> None:
+    def damaged(self) -> bool:
+        try:
+            with self.engine.connect() as connection:
+                _facts(connection, deep=True)
+        except DBAPIError as error:
+            return _is_damage(error)
+        return False
+
+    def _replace_fenced(
+        self, scratch: "Postgresql", carry: Carry, aside: str | None, label: str | None
+    ) -> None:
         """Switch while writers wait: their locks end with their sessions, and readers go on until then."""
         fence = self.engine.connect()
         try:
-            names = ", ".join(_quoted(name) for name in digests.tables(fence))
+            fence.exec_driver_sql(UNHURRIED)
             fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.writer_seconds}s'")
-            fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+            keep = _backend(fence)
+            if names := ", ".join(_quoted(name) for name in digests.tables(fence)):
+                fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
             with scratch.engine.begin() as new:
                 carry(fence, new)
-            self._switch(scratch, self.previous_name, keep=_backend(fence), label=label)
+            self._switch(scratch, aside or self.previous_name, keep=keep, label=label)
         finally:
             fence.invalidate()
             fence.close()
 
     @property
     def previous_name(self) -> str:
-        return f"{self.name[:50]}_previous"
-
-    def _aside_name(self) -> str:
-        return f"{self.name[:30]}_set_aside_{datetime.now(UTC):%Y%m%d%H%M%S}"
+        return self._beside("previous")
 
     def _switch(
         self, scratch: "Postgresql", old_name: str | None, *, keep: int = 0, label: str | None = None
@@ -198,42 +230,58 @@ class Postgresql:
 
         The first rename locks the name, so that new connections wait, and then waits a few seconds
         until every session in the database has ended: another session ends them meanwhile, the one
-        that fences off the writers (`keep`) last.
+        that fences off the writers (`keep`) last. What an earlier switch kept is dropped after this one.
         """
-        passing = f"{self.name[:40]}_switch_{uuid4().hex[:8]}"
-        renames = [(self.name, passing), (scratch.name, self.name), (passing, old_name)]
-        if old_name is None:
-            renames = [(scratch.name, self.name)]
-        elif old_name == self.previous_name != scratch.name:
-            self._drop(old_name)
+        passing, spare = self._beside("switch", _token()), self._beside("old", _token())
+        renames = [(scratch.name, self.name)]
+        if old_name is not None:
+            renames = [(self.name, passing), *renames, (passing, old_name)]
+        earlier = old_name == self.previous_name != scratch.name and self._has_previous()
+        if earlier:
+            renames.insert(0, (self.previous_name, spare))
         scratch.engine.dispose()
-        with self._maintenance() as server, self._ending_sessions(server, scratch.name, keep):
+        names = [self.name, scratch.name, self.previous_name]
+        with self._maintenance() as server, self._ending_sessions(server, names, keep):
             try:
                 with server.transaction():
                     for old, new in renames:
-                        _execute(server, "ALTER DATABASE {} RENAME TO {}", old, str(new))
+                        _execute(server, "ALTER DATABASE {} RENAME TO {}", old, new)
                     _label(server, self.name, None)
                     if old_name is not None:
-                        _label(server, old_name, label)
+                        _label(server, old_name, _note(label))
             except psycopg.errors.ObjectInUse as error:
                 raise Refused(
-                    detail=f"a session in database {self.name} did not end",
-                    hint="Stop what uses the database, or grant pg_signal_backend to this role.",
+                    detail=f"a session in database {self.name} did not end: {_sessions(server, self.name)}",
+                    hint="End it (a prepared transaction too: ROLLBACK PREPARED), and restore again.",
                 ) from error
+        if earlier:
+            self._drop(spare)
+
+    def _has_previous(self) -> bool:
+        """Whether an earlier switch kept a database; Refused if the name is another's."""
+        with self._maintenance() as server:
+            found = server.execute(NOTE, (self.previous_name,)).fetchone()
+        if found is not None and not str(found[0]).startswith(OURS):
+            raise Refused(
+                detail=f"there is a database {self.previous_name}, and it is not of this program",
+                hint="Rename it: that is where a restore keeps what it replaces. Nothing was changed.",
+            )
+        return found is not None
 
     @contextmanager
-    def _ending_sessions(self, server: Session, scratch_name: str, keep: int) -> Iterator[None]:
-        """Meanwhile, once `server` holds a database's name, end the sessions in both, `keep` last."""
+    def _ending_sessions(self, server: Session, names: list[str], keep: int) -> Iterator[None]:
+        """Meanwhile, once `server` holds a database's name, end the sessions in all of them, `keep` last."""
         over = Event()
 
         def end() -> None:
             with self._maintenance() as other:
                 while not over.is_set():
                     if other.execute(HOLDS_NAME, (server.info.backend_pid,)).fetchone():
-                        # Without the right to end one of them the rename fails, and says so.
-                        with suppress(psycopg.errors.InsufficientPrivilege):
-                            for kept in {keep: 0, 0: 0}:
-                                other.execute(END_SESSIONS, ([self.name, scratch_name], kept))
+                        for kept in {keep: 0, 0: 0}:
+                            for (pid,) in other.execute(SESSIONS, (names, kept)).fetchall():
+                                # Without the right to end it the rename fails, and says so.
+                                with suppress(psycopg.errors.InsufficientPrivilege):
+                                    other.execute("SELECT pg_terminate_backend(%s, 4000)", (pid,))
                         return
                     over.wait(0.01)
 
@@ -247,8 +295,8 @@ class Postgresql:
 
     def previous(self, label: str) -> "Postgresql | None":
         with self._maintenance() as server:
-            found = server.execute(LABEL, (self.previous_name,)).fetchone()
-        return self._sibling(self.previous_name) if found == (label,) else None
+            found = server.execute(NOTE, (self.previous_name,)).fetchone()
+        return self._sibling(self.previous_name) if found == (_note(label),) else None
 
     def _present(self) -> bool:
         with self._maintenance() as server:
@@ -256,7 +304,7 @@ class Postgresql:
         return found is not None
 
     def sweep(self) -> None:
-        pattern = f"{re.escape(self.name[:40])}_scratch_[0-9a-f]{{8}}"
+        pattern = f"{re.escape(self._beside())}_(scratch|old)_[0-9a-f]{{8}}"
         with self._maintenance() as server:
             left = server.execute(
                 "SELECT datname FROM pg_database AS d WHERE datname ~ %s AND NOT EXISTS"
@@ -264,7 +312,8 @@ class Postgresql:
                 (f"^{pattern}$",),
             ).fetchall()
             for (name,) in left:
-                _execute(server, "DROP DATABASE IF EXISTS {}", name)
+                with suppress(psycopg.errors.ObjectInUse):  # it has come into use: the next run looks again
+                    _execute(server, "DROP DATABASE IF EXISTS {}", name)
 
     def check_rights(self) -> None:
         with self._maintenance() as server:
@@ -283,7 +332,7 @@ class Postgresql:
 
     def _maintenance(self) -> AbstractContextManager[Session]:
         """A session in another database of the same server."""
-        return self._session("postgres")
+        return self._session("template1" if self.name == "postgres" else "postgres")
 
     @contextmanager
     def _session(self, database: str) -> Iterator[Session]:
@@ -294,12 +343,12 @@ class Postgresql:
         }
         try:
             server = psycopg.connect(**arguments, autocommit=True, connect_timeout=CONNECT_SECONDS)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             raise unreachable(error) from error
         with server:
             try:
                 yield server
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 raise unreachable(error) from error
 
     def _environment(self) -> dict[str, str]:
@@ -309,7 +358,7 @@ class Postgresql:
             "PGPORT": str(self.url.port) if self.url.port else None,
             "PGUSER": self.url.username,
             "PGPASSWORD": str(self.url.password) if self.url.password else None,
-            "PGSSLMODE": self.url.query.get("sslmode"),
+            **{f"PG{name.upper()}": self.url.query.get(name) for name in PASSED_ON},
             "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
         }
         return {**os.environ, **{name: str(value) for name, value in given.items() if value}}
@@ -319,13 +368,11 @@ HOLDS_NAME = """
 SELECT 1 FROM pg_locks
 WHERE pid = %s AND classid = 'pg_database'::regclass AND mode = 'AccessExclusiveLock' AND granted
 """
-LABEL = """
-SELECT description FROM pg_shdescription JOIN pg_database AS d ON d.oid = objoid
-WHERE classoid = 'pg_database'::regclass AND datname = %s
-"""
-END_SESSIONS = """
-SELECT count(pg_terminate_backend(pid, 4000)) FROM pg_stat_activity
-WHERE datname = ANY(%s) AND pid NOT IN (pg_backend_pid(), %s)
+NOTE = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+# A rename ends what else works in a database, such as autovacuum, by itself.
+SESSIONS = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = ANY(%s) AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), %s)
 """
 
 
@@ -347,10 +394,29 @@ SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE N
 """
 
 
-def _label(server: Session, name: str, label: str | None) -> None:
-    """Note on a database which safety backup holds the same content; None takes the note away."""
+def _label(server: Session, name: str, note: str | None) -> None:
+    """Write a note on a database; None takes it away."""
     statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
-    server.execute(statement.format(sql.Identifier(name), sql.Literal(label)))
+    server.execute(statement.format(sql.Identifier(name), sql.Literal(note)))
+
+
+def _note(label: str | None) -> str:
+    """What tells a database that was replaced, and which safety backup has its content too."""
+    return f"{OURS} {label}"
+
+
+def _sessions(server: Session, name: str) -> str:
+    """Who is in a database, for the message."""
+    found = server.execute("SELECT pid, usename FROM pg_stat_activity WHERE datname = %s", (name,)).fetchall()
+    return ", ".join(f"process {pid} of {user}" for pid, user in found) or "it has just ended"
+
+
+def _token() -> str:
+    return uuid4().hex[:8]
+
+
+def _is_damage(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in DAMAGE
 
 
 def _execute(server: Session, statement: str, *names: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +26,21 @@ from obms.databases.sqlite_snapshot import (
     read_revision,
     unwritten,
 )
-from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable, StorageFailed
+from obms.errors import (
+    BackupDamaged,
+    BackupFailed,
+    DatabaseMissing,
+    DatabaseUnreachable,
+    ObmsError,
+    StorageFailed,
+)
 
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
 WRITER_SECONDS = 20.0
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+SHORT_READ = sqlite3.SQLITE_IOERR | 2 << 8  # of a file that ends too early
 
 
 def is_image(head: bytes) -> bool:
@@ -48,7 +57,7 @@ class Sqlite:
     kind = "sqlite"
 
     def __init__(self, path: Path, *, work: Path, pooled: bool = False) -> None:
-        self.path = path.absolute()
+        self.path = path.resolve()  # where SQLite keeps its files beside a linked one
         self.work = work
         self.writer_seconds = WRITER_SECONDS
         self.engine = self._open_engine(sa.QueuePool if pooled else sa.NullPool)
@@ -93,8 +102,18 @@ class Sqlite:
         try:
             with closing(connect(self.path)) as connection:
                 return read_revision(connection) is not None
-        except sqlite3.DatabaseError:
-            return False
+        except sqlite3.DatabaseError as error:
+            if _code(error) in DAMAGE:
+                return False
+            # One that is busy, or may not be opened, is there all the same.
+            raise DatabaseUnreachable(detail=f"{self.path}: {error}") from error
+
+    def damaged(self) -> bool:
+        try:
+            with closing(connect(self.path)) as connection:
+                return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        except sqlite3.DatabaseError as error:
+            return _code(error) in DAMAGE
 
     @contextmanager
     def snapshot(self) -> Generator[SqliteSnapshot]:
@@ -110,7 +129,7 @@ class Sqlite:
                     yield SqliteSnapshot(path=self.path, reader=reader)
                     return
                 with self.scratch() as copy, closing(connect(copy.path, mode="rwc")) as target:
-                    reader.backup(target)
+                    reader.backup(target, progress=self._patience())
                     yield SqliteSnapshot(path=copy.path, reader=target)
 
     @contextmanager
@@ -125,26 +144,33 @@ class Sqlite:
 
     def load(self, image: Path) -> None:
         image.replace(self.path)
-        with _image_errors(self.path.name), closing(connect(self.path)) as connection:
+        with _image_errors(self.path), closing(connect(self.path)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
 
     def facts(self, *, digests: bool = True) -> Facts:
         return _facts(self, deep=digests)
 
-    def replace(self, scratch: Database, carry: Carry, *, label: str | None = None) -> str | None:
+    def replace(
+        self, scratch: Database, carry: Carry, *, label: str | None = None, whole: bool = False
+    ) -> str | None:
         assert isinstance(scratch, Sqlite)
         if self.exists():
             try:
-                self._overwrite(scratch, carry)
+                if whole:
+                    self._carry_only(scratch, carry)
+                else:
+                    self._overwrite(scratch, carry)
+                    return None
             except (sqlite3.DatabaseError, DBAPIError) as error:
-                code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
-                if code == sqlite3.SQLITE_FULL:
+                if _code(error) == sqlite3.SQLITE_FULL:
                     raise StorageFailed(detail=f"{self.path.parent}: no space left") from error
-                if code not in DAMAGE:
-                    raise DatabaseUnreachable(detail=str(error)) from error
-            else:
-                return None
+                if _code(error) not in DAMAGE and not _is_absent(error):
+                    raise DatabaseUnreachable(detail=str(getattr(error, "orig", error))) from error
         return self._put_in_place(scratch)
+
+    def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
+        with self.engine.connect() as old, scratch.engine.begin() as new:
+            carry(old, new)
 
     def _overwrite(self, scratch: "Sqlite", carry: Carry) -> None:
         """Write every page through SQLite's online backup: one transaction of the live database.
@@ -153,25 +179,35 @@ class Sqlite:
         content is final; what it changes in the source is copied by the steps that follow.
         """
         carried = False
-        deadline = time.monotonic() + self.writer_seconds
+        patience = self._patience()
 
-        def bring_over(status: int, _remaining: int, _total: int) -> None:
+        def bring_over(status: int, remaining: int, total: int) -> None:
             nonlocal carried
-            if status != sqlite3.SQLITE_OK and time.monotonic() > deadline:
-                raise DatabaseUnreachable(
-                    detail=f"another process has kept {self.path} locked for {self.writer_seconds:.0f} s",
-                    hint="End what is writing to it, and run the restore again. Nothing was changed.",
-                )
+            patience(status, remaining, total)
             if status == sqlite3.SQLITE_OK and not carried:
                 carried = True
-                with self.engine.connect() as old, scratch.engine.begin() as new:
-                    carry(old, new)
+                self._carry_only(scratch, carry)
 
         with closing(connect(scratch.path)) as source, closing(connect(self.path)) as target:
             _match_page_size(source, target)
             pages = source.execute("PRAGMA page_count").fetchone()[0]
             source.backup(target, pages=max(1, min(STEP_PAGES, pages // 2)), progress=bring_over)
-            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # It is done: whether the WAL can be emptied now changes nothing about that.
+            with suppress(sqlite3.OperationalError):
+                target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _patience(self) -> Callable[[int, int, int], None]:
+        """Ends an online backup that waits for a lock too long: by itself it would wait for ever."""
+        deadline = time.monotonic() + self.writer_seconds
+
+        def look(status: int, _remaining: int, _total: int) -> None:
+            if status != sqlite3.SQLITE_OK and time.monotonic() > deadline:
+                raise DatabaseUnreachable(
+                    detail=f"another process has kept {self.path} locked for {self.writer_seconds:.0f} s",
+                    hint="End what is writing to it, and run it again. Nothing was changed.",
+                )
+
+        return look
 
     def _put_in_place(self, scratch: "Sqlite") -> str | None:
         aside = None
@@ -223,12 +259,33 @@ class Sqlite:
 
 
 @contextmanager
-def _image_errors(name: str) -> Iterator[None]:
+def _image_errors(path: Path) -> Iterator[None]:
     """SQLite's complaints about an image, as BackupDamaged."""
     try:
         yield
     except (sqlite3.DatabaseError, DBAPIError) as error:
-        raise BackupDamaged(name=name, detail=f"SQLite says: {error}") from error
+        failure = _failure(error, path)
+        if isinstance(failure, StorageFailed):
+            raise failure from error
+        raise BackupDamaged(name=path.name, detail=f"SQLite says: {error}") from error
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code."""
+    return int(getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)) & 0xFF
+
+
+def _lacks_a_table(error: Exception) -> bool:
+    """Whether what was asked for is not there; of two databases only the live one can lack it."""
+    return _code(error) == sqlite3.SQLITE_ERROR and "no such " in str(error)
+
+
+def _failure(error: Exception, path: Path) -> ObmsError:
+    """A complaint of SQLite that is not about what a database holds."""
+    said = getattr(error, "orig", error)
+    if _code(error) in NO_ROOM and getattr(said, "sqlite_errorcode", 0) != SHORT_READ:
+        return StorageFailed(detail=f"{path}: {said}")
+    return DatabaseUnreachable(detail=f"{path}: {said}")
 
 
 @contextmanager
@@ -263,7 +320,16 @@ def _facts(database: Sqlite, *, deep: bool) -> Facts:
                 problems=tuple(problems),
             )
     except DBAPIError as error:
-        raise DatabaseUnreachable(detail=str(error.orig)) from error
+        raise _failure(error, database.path) from error
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary code of an error, of its driver or of SQLAlchemy."""
+    return int(getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)) & 0xFF
+
+
+def _is_absent(error: Exception) -> bool:
+    return any(words in str(error) for words in ("no such table", "no such column"))
 
 
 def _begin(connection: sa.Connection) -> None:
