@@ -85,14 +85,15 @@ def _server(settings: Settings, database: Database) -> Server:
 
 def _backup_health(settings: Settings, schedule: Schedule) -> BackupHealth:
     storage, now = Folder(settings.backup_dir), utc_now()
-    newest, record = _newest_moment(newest_proven(storage)), read_record(storage)
+    newest, record = _newest_moment(newest_proven(storage, settings.kind())), read_record(storage)
     age = None if newest is None else now - newest
     return BackupHealth(
         newest_proven=newest,
         age=age,
         next_run=schedule.next_after(now),
-        last_run=None if record is None else datetime.fromisoformat(str(record["started_at"])),
-        stale=age is None or age > settings.backup_max_age,
+        last_run=None if record is None else record.started_at,
+        # One that is said to be from far ahead was made by a wrong clock: it says nothing of today.
+        stale=age is None or abs(age) > settings.backup_max_age,
     )
 
 

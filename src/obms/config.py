@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from obms.errors import ConfigurationError, KeyMissing
 
 SECRETS = ("SECRET_KEY", "POSTGRES_PASSWORD", "DATABASE_URL", "AUTH_API_KEY")
+BAD_URL = "DATABASE_URL is not a URL; in its password write %40 for @, %3A for : and %2F for /"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -97,10 +98,13 @@ class Settings(BaseSettings):
                 self.postgres_port,
                 self.postgres_db,
             )
+        written = self.database_url.get_secret_value()
+        if written.partition("?")[0].count("@") > 1:
+            raise ValueError(BAD_URL)
         try:
-            url = make_url(self.database_url.get_secret_value())
-        except ArgumentError:
-            raise ValueError("DATABASE_URL is not a URL") from None
+            url = make_url(written)
+        except (ArgumentError, ValueError):
+            raise ValueError(BAD_URL) from None
         if not url.drivername.startswith("postgres") or not url.database:
             raise ValueError("DATABASE_URL must be postgresql://user:password@host:port/database")
         return url.set(drivername="postgresql+psycopg")
@@ -129,5 +133,7 @@ def read_settings() -> Settings:
         name = ".".join(str(part) for part in first["loc"]).upper()
         detail = f"{name}: {first['msg']}" if name else first["msg"]
         raise ConfigurationError(detail=detail.removeprefix("Value error, ")) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(detail=".env or a secret's file is not UTF-8 text") from error
     except OSError as error:
         raise ConfigurationError(detail=f"a secret's file cannot be read: {error}") from error

@@ -113,6 +113,6 @@ def test_its_own_runs_are_backups(sqlite: Deployment) -> None:
     keep_schedule(backups, DAILY, wait=clock.wait, runs=1)
     record = read_record(backups.storage)
     assert record is not None
-    assert record["ok"] is True
+    assert record.ok
     (listed,) = sqlite.obms("backup", "list", "--json").json
     assert listed["proven"] is True

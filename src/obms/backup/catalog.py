@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
@@ -134,12 +134,12 @@ def find(storage: Storage, name: str) -> Backup:
 
 
 def free_name(storage: Storage, kind: str, now: datetime, ending: str) -> tuple[str, str]:
-    """The id and the file name of a new backup, of the first second from `now` on that is not taken."""
-    taken = set(storage.names(PREFIXES[kind]))
-    second = int(now.timestamp())
-    while True:
-        stamp = datetime.fromtimestamp(second, UTC).strftime(STAMP)
-        name = f"{PREFIXES[kind]}{stamp}"
-        if not any(other.startswith(name) for other in taken):
-            return name, f"{name}{ENDINGS[kind]}{ending}"
-        second += 1
+    """The id and the file name of a new backup: of this second, or of the first one after the newest.
+
+    So names never collide, and their order is that in which they were made, whatever the clock does.
+    """
+    stamps = (IMAGE.match(other) for other in storage.names())
+    times = [found for match in stamps if match and (found := _time_of(match["stamp"]))]
+    moment = max([now.replace(microsecond=0), *(time + timedelta(seconds=1) for time in times)])
+    name = f"{PREFIXES[kind]}{moment.astimezone(UTC).strftime(STAMP)}"
+    return name, f"{name}{ENDINGS[kind]}{ending}"

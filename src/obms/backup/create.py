@@ -48,38 +48,39 @@ def create(backups: Backups, *, reason: str) -> Manifest:
     """
     storage, database, codec = backups.storage, backups.database, Gzip()
     started_at = backups.clock()
-    with database.snapshot() as snapshot:
-        name, file = free_name(storage, database.kind, started_at, codec.ending)
-        plain, stored = Meter(), Meter()
-        mark = f".{file}{BEGUN_END}"
-        storage.put(mark, iter(()))
-        try:
+    name, file = free_name(storage, database.kind, started_at, codec.ending)
+    mark = f".{file}{BEGUN_END}"
+    plain, stored = Meter(), Meter()
+    try:
+        with database.snapshot() as snapshot:
+            storage.put(mark, iter(()))
             storage.put(file, stored.measure(codec.encode(plain.measure(snapshot.chunks()))))
             facts = snapshot.facts()
-            manifest = Manifest(
-                id=name,
-                file=file,
-                reason=reason,
-                database=database.kind,
-                server_version=snapshot.server_version,
-                app_version=backups.version,
-                revision=facts.revision,
-                started_at=started_at,
-                ended_at=backups.clock(),
-                codecs=(codec.name,),
-                raw_bytes=plain.bytes,
-                raw_sha256=plain.sha256,
-                bytes=stored.bytes,
-                sha256=stored.sha256,
-                rows=facts.rows,
-                digests=facts.digests,
-                sealing_key=backups.sealing_key,
-                tools=snapshot.tools,
-            )
-            storage.put(file + MANIFEST_END, iter((manifest.to_bytes(),)))
-        except BaseException:
-            _withdraw(backups, file)
-            raise
+        # Only now: a snapshot that fails at its very end was none.
+        manifest = Manifest(
+            id=name,
+            file=file,
+            reason=reason,
+            database=database.kind,
+            server_version=snapshot.server_version,
+            app_version=backups.version,
+            revision=facts.revision,
+            started_at=started_at,
+            ended_at=backups.clock(),
+            codecs=(codec.name,),
+            raw_bytes=plain.bytes,
+            raw_sha256=plain.sha256,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            rows=facts.rows,
+            digests=facts.digests,
+            sealing_key=backups.sealing_key,
+            tools=snapshot.tools,
+        )
+        storage.put(file + MANIFEST_END, iter((manifest.to_bytes(),)))
+    except BaseException:
+        _withdraw(backups, file)
+        raise
     storage.remove(mark)
     return manifest
 

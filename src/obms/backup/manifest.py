@@ -41,9 +41,10 @@ class _Document:
             content = json.loads(data)
             digest = content.pop("digest")
             document = cls(**{key: cls._read(key, value) for key, value in content.items()})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            spelled = document.to_bytes()
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             raise BackupDamaged(name=name, detail="it cannot be read") from error
-        if document.to_bytes() != data or digest != _digest(content):
+        if spelled != data or digest != _digest(content):
             raise BackupDamaged(name=name, detail="it was changed after it was written")
         return document
 

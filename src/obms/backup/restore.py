@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups
 from obms.backup.codecs import GZIP_MAGIC, Gzip
@@ -33,7 +34,6 @@ from obms.errors import (
     DatabaseUnreachable,
     KeyMissing,
     NotABackup,
-    ToolMissing,
 )
 from obms.observe import Event
 
@@ -74,7 +74,7 @@ def plan(backups: Backups, name: str) -> Plan:
     """Check the backup as far as that goes without a database, and tell what a restore would do."""
     source = resolve(backups.storage, name)
     backups.database.check_rights()
-    with spool_folder(backups.work) as folder:
+    with locked(backups), spool_folder(backups.work) as folder:
         image, _ = _decode(backups, source, folder)
         kind = _kind_of(image, source.file)
         require_same_kind(backups, kind, source.file)
@@ -112,14 +112,24 @@ def restore(backups: Backups, name: str, *, accept_other_key: bool = False) -> R
         if not accept_other_key:
             _require_same_key(backups, source)
         with _loaded(backups, source) as (scratch, facts, checks):
-            if not accept_other_key:
-                backups.check_keys(scratch)
-            version = source.manifest.app_version if source.manifest else "unknown"
-            backups.migrate(scratch, source.file, version)
+            _fit(backups, source, scratch, accept_other_key=accept_other_key)
             done = _switch(backups, source, scratch)
             done = _after(backups, facts, done, checks)
     backups.notify(Event(name="restore.done", facts={"id": done.id, "safety_backup": done.safety_backup}))
     return replace(done, seconds=round(time.monotonic() - started, 3))
+
+
+def _fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool) -> None:
+    """Bring the copy to today's schema, and see that its keys open here; what cannot be read is damage."""
+    version = source.manifest.app_version if source.manifest else "unknown"
+    try:
+        backups.migrate(scratch, source.file, version)
+        if not accept_other_key:
+            backups.check_keys(scratch)
+    except DatabaseUnreachable as error:
+        raise BackupDamaged(name=source.file, detail=str(error)) from error
+    except SQLAlchemyError as error:
+        raise BackupDamaged(name=source.file, detail=str(error).splitlines()[0]) from error
 
 
 def undo(backups: Backups) -> Restored:
@@ -202,7 +212,8 @@ def _kind_of(image: Path, name: str) -> str:
 def _require_space_to_load(backups: Backups, image: Path) -> None:
     folder = backups.database.folder
     if folder is not None:
-        require_space(folder, image.stat().st_size)
+        # The write-ahead log takes the new content first, and the file grows by it after that.
+        require_space(folder, 2 * image.stat().st_size)
 
 
 def _require_same_key(backups: Backups, source: Source) -> None:
@@ -217,14 +228,17 @@ def _require_same_key(backups: Backups, source: Source) -> None:
 
 
 def _save_live(backups: Backups) -> str | None:
-    """The id of a safety backup of the live database; None where there is none that can be read."""
+    """The id of a safety backup of the live database; None where there is none that can be read.
+
+    A database that is whole and could not be saved stops the restore; a damaged one does not.
+    """
     if not backups.database.exists():
         return None
     try:
         return create(backups, reason=SAFETY).id
-    except ToolMissing:
-        raise
     except (BackupFailed, DatabaseUnreachable) as error:
+        if not backups.database.damaged():
+            raise
         facts = {"error": str(error), "next": "the live database is set aside, whole"}
         backups.notify(Event(name="restore.unreadable", ok=False, facts=facts))
         return None
@@ -238,11 +252,17 @@ def _switch(backups: Backups, source: Source, scratch: Database) -> Restored:
         kept = backups.carry(old, new)
         return kept
 
+    exists = backups.database.exists()
     safety = _save_live(backups)
+    former = _read_bytes(backups, RECORD)
     # Before the switch: a restore that is killed right after it can be undone too.
     record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
     backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
-    aside = backups.database.replace(scratch, carry, label=safety)
+    try:
+        aside = backups.database.replace(scratch, carry, label=safety, whole=exists and safety is None)
+    except BaseException:
+        backups.storage.put(RECORD, iter((former,)))
+        raise
     return Restored(
         id=source.id,
         database=backups.database.kind,
@@ -256,13 +276,20 @@ def _switch(backups: Backups, source: Source, scratch: Database) -> Restored:
     )
 
 
+def _read_bytes(backups: Backups, name: str) -> bytes:
+    """A small object, empty where there is none."""
+    return b"".join(backups.storage.get(name)) if name in set(backups.storage.names(name)) else b""
+
+
 def last_safety_backup(backups: Backups) -> str:
     """What `undo` would bring back; BackupNotFound when no restore replaced a readable database."""
-    if RECORD in set(backups.storage.names(RECORD)):
-        record = json.loads(b"".join(backups.storage.get(RECORD)))
-        if record.get("safety_backup"):
-            return str(record["safety_backup"])
-    raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
+    try:
+        safety = json.loads(_read_bytes(backups, RECORD))["safety_backup"]
+    except (ValueError, LookupError, TypeError):
+        safety = None
+    if not safety:
+        raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
+    return str(safety)
 
 
 def _after(backups: Backups, facts: Facts, done: Restored, checks: list[Check]) -> Restored:

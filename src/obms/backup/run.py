@@ -2,9 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, read_catalog
@@ -73,15 +72,25 @@ def _record(
     backups.notify(Event(name="backup.run", ok=ok, facts=facts))
 
 
-def read_record(storage: Storage) -> Mapping[str, object] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known of the last run, whether it made a backup or not."""
+
+    started_at: datetime
+    ok: bool
+
+
+def read_record(storage: Storage) -> Record | None:
     """The record of the last run, None where there was none or it cannot be read."""
     if RECORD not in set(storage.names(RECORD)):
         return None
     try:
         record = json.loads(b"".join(storage.get(RECORD)))
-    except ValueError:
+        return Record(
+            started_at=datetime.fromisoformat(record["started_at"]).astimezone(UTC), ok=record["ok"] is True
+        )
+    except (ValueError, LookupError, TypeError):
         return None
-    return record if isinstance(record, dict) else None
 
 
 def verify(backups: Backups, name: str, *, level: Level = "proven") -> Verdict:
@@ -98,6 +107,7 @@ NO_MANIFEST = "it has no manifest, so that there is nothing to compare it with"
 ORPHAN_HINT = "`obms restore PATH --dry-run` tells whether a file without manifest can be restored."
 
 
-def newest_proven(storage: Storage) -> Backup | None:
-    """The newest backup that counts."""
-    return next((backup for backup in read_catalog(storage) if backup.proven), None)
+def newest_proven(storage: Storage, kind: str) -> Backup | None:
+    """The newest backup of this kind of database that counts."""
+    backups = (backup for backup in read_catalog(storage) if backup.database == kind)
+    return next((backup for backup in backups if backup.proven), None)

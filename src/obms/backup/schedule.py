@@ -90,5 +90,5 @@ def _first_due(backups: Backups, schedule: Schedule) -> datetime | None:
     record = read_record(backups.storage)
     if record is None:
         return schedule.next_after(now)
-    missed = schedule.next_after(min(now, datetime.fromisoformat(str(record["started_at"]))))
+    missed = schedule.next_after(min(now, record.started_at))
     return now if missed is not None and missed <= now else schedule.next_after(now)

@@ -8,6 +8,8 @@ from obms.backup.manifest import MANIFEST_END, Manifest, Verdict
 from obms.backup.storage import Folder
 from obms.errors import BackupDamaged, BackupNotFound
 
+LONGEST_NAME = 255  # bytes, of a file
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -30,6 +32,8 @@ class Source:
 def resolve(storage: Folder, name: str) -> Source:
     """`latest`, an id, a file name in the folder, or a path to any file; else BackupNotFound."""
     path = Path(name)
+    if len(path.name.encode()) > LONGEST_NAME:
+        raise BackupNotFound(name=name)
     if path.is_file() and path.parent.resolve() != storage.path.resolve():
         return _source_of_file(Folder(path.parent), path.name)
     try:

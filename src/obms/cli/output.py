@@ -92,6 +92,7 @@ def restored_as_text(done: Mapping[str, Any]) -> str:
     lines.append(f"later revocations kept: {done['revocations_kept']}")
     if done["safety_backup"]:
         lines.append(f"before it: {done['safety_backup']} (`obms restore --undo` brings it back)")
+    lines += [f"CHECK {check['name']}: {check['detail']}" for check in done["checks"] if not check["ok"]]
     if done["set_aside"]:
         lines.append(f"the unreadable database that stood there: {done['set_aside']}")
     return "\n".join(lines)

@@ -80,13 +80,19 @@ class Database(Protocol):
     def exists(self) -> bool:
         """Whether there is a readable database of this server; what is there but unreadable is not."""
 
-    def replace(self, scratch: "Database", carry: Carry, *, label: str | None = None) -> str | None:
+    def damaged(self) -> bool:
+        """Whether its content cannot be read to the end for damage of its own; reads all of it."""
+
+    def replace(
+        self, scratch: "Database", carry: Carry, *, label: str | None = None, whole: bool = False
+    ) -> str | None:
         """Make the content of `scratch` the content of this database, in one atomic step.
 
         `carry(old, new)` is called when no writer can add to the old content any more, to bring
         over what must not be lost. An old database that is missing or damaged does not stop it:
         what stands in the way is set aside whole, and its new place is returned. Where the old
-        content is kept it is kept under `label`.
+        content is kept it is kept under `label`. With `whole` the old database is set aside whole
+        even if it can be read: for where there is no other copy of it.
         """
 
     def previous(self, label: str) -> "Database | None":

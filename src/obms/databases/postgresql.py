@@ -139,7 +139,7 @@ class Postgresql:
             self._drop(copy.name)
 
     def _beside(self, *words: str) -> str:
-        """The name of a database beside this one, in PostgreSQL's 63 bytes; no other database has the same."""
+        """A name for a database beside this one, within 63 bytes, and like that of no other one."""
         name = self.name.encode()
         if len(name) > LONGEST_NAME:
             name = name[: LONGEST_NAME - 9] + b"_" + sha256(name).hexdigest()[:8].encode()

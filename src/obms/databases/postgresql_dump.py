@@ -1,5 +1,6 @@
 """A plain SQL dump of PostgreSQL: taken of one moment, and known to be whole."""
 
+import secrets
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -70,3 +71,12 @@ def read_dump(image: Path) -> Chunks:
         file.seek(0)
         while chunk := file.read(CHUNK):
             yield chunk
+
+
+def restricted(chunks: Chunks) -> Chunks:
+    """The dump in psql's restricted mode, in which it may not run programs or turn to another database."""
+    head = next(chunks, b"")
+    if b"\n\\restrict " not in head[:EDGE]:
+        yield f"\\restrict {secrets.token_hex(16)}\n".encode()
+    yield head
+    yield from chunks

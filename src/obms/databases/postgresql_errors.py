@@ -4,11 +4,15 @@ import re
 
 from sqlalchemy.exc import DBAPIError
 
-from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError, StorageFailed
+from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError, Refused, StorageFailed
 
 NO_SUCH_DATABASE = "3D000"
 DISK_FULL = "53100"
 SERVER_FULL = "Free some space on the disk of the PostgreSQL server. Nothing was changed."
+MISSING_HERE = re.compile(r": +(42501: |42704: role )|role .* does not exist")
+WANTED = (
+    "Make the role, or have a superuser grant what the dump asks for, and try again. Nothing was changed."
+)
 SCRIPT_FAILED = 3  # psql's exit status for an error in what it was given to run
 NOT_OF_THE_DUMP = re.compile(r": +(53|57|58)[0-9A-Z]{3}: ")  # no resources, ended by an operator, the system
 
@@ -33,4 +37,6 @@ def load_failed(*, name: str, detail: str, status: int) -> ObmsError:
         return StorageFailed(detail=detail, hint=SERVER_FULL)
     if status != SCRIPT_FAILED or NOT_OF_THE_DUMP.search(detail):
         return DatabaseUnreachable(detail=detail)
+    if MISSING_HERE.search(detail):
+        return Refused(detail=detail, hint=WANTED)
     return BackupDamaged(name=name, detail=detail)

@@ -1,5 +1,6 @@
 """Where pg_dump and psql are, and whether they are new enough for the server."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def _folders() -> list[Path]:
 @lru_cache(maxsize=16)
 def _tools_in(folder: Path) -> Tools | None:
     program = folder / "pg_dump"
-    if not program.is_file():
+    if not os.access(program, os.X_OK) or not program.is_file():
         return None
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     version = re.search(r"(\d+)(?:\.\d+)*", said)

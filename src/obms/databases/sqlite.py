@@ -162,10 +162,8 @@ class Sqlite:
                     self._overwrite(scratch, carry)
                     return None
             except (sqlite3.DatabaseError, DBAPIError) as error:
-                if _code(error) == sqlite3.SQLITE_FULL:
-                    raise StorageFailed(detail=f"{self.path.parent}: no space left") from error
-                if _code(error) not in DAMAGE and not _is_absent(error):
-                    raise DatabaseUnreachable(detail=str(getattr(error, "orig", error))) from error
+                if _code(error) not in DAMAGE and not _lacks_a_table(error):
+                    raise _failure(error, self.path) from error
         return self._put_in_place(scratch)
 
     def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
@@ -223,6 +221,10 @@ class Sqlite:
             aside = self._set_aside()
             fresh.replace(self.path)
             _sync(self.path.parent)
+        except sqlite3.DatabaseError as error:
+            raise _failure(error, self.path) from error
+        except OSError as error:
+            raise StorageFailed(detail=f"{self.path.parent}: {error.strerror or error}") from error
         finally:
             for path in (fresh, *(beside(fresh, end) for end in SIDE_FILES)):
                 path.unlink(missing_ok=True)
@@ -321,15 +323,6 @@ def _facts(database: Sqlite, *, deep: bool) -> Facts:
             )
     except DBAPIError as error:
         raise _failure(error, database.path) from error
-
-
-def _code(error: Exception) -> int:
-    """SQLite's primary code of an error, of its driver or of SQLAlchemy."""
-    return int(getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)) & 0xFF
-
-
-def _is_absent(error: Exception) -> bool:
-    return any(words in str(error) for words in ("no such table", "no such column"))
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -18,6 +18,8 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 BUSY_SECONDS = 5.0
 PIN_ATTEMPTS = 40
 PIN_PAUSE = 0.05
+BUSY_CHECKPOINT_SECONDS = 1.0
+BUSY_CHECKPOINT_PAUSE = 0.002
 FENCE_MILLISECONDS = 60_000
 TABLES = (
     "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -75,16 +77,32 @@ def pin(path: Path, reader: Any) -> bool:
         for _ in range(PIN_ATTEMPTS):
             reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             fence.execute("BEGIN IMMEDIATE")
-            _, frames, moved = reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            moved = _move_last_frames(reader)
             reader.execute("BEGIN")
             size = _size(reader)
             fence.rollback()
-            if frames == moved and size == path.stat().st_size:
+            if moved and size == path.stat().st_size:
                 return True
             reader.rollback()
             # For the readers of older frames to end. SQLite's own way to wait would hold up writers.
             time.sleep(PIN_PAUSE)
     return False
+
+
+def _move_last_frames(reader: Any) -> bool:
+    """Whether every frame is in the file now; needs the write lock.
+
+    A checkpoint of another process under way makes this one busy, and tells nothing: it is
+    waited for, while the writers wait for us.
+    """
+    deadline = time.monotonic() + BUSY_CHECKPOINT_SECONDS
+    while True:
+        busy, frames, moved = reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not busy:
+            return bool(frames == moved)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(BUSY_CHECKPOINT_PAUSE)
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
-from obms.databases import digests
-from obms.errors import SchemaTooNew
+from obms.databases import digests, writing
+from obms.errors import DatabaseUnreachable, SchemaTooNew
 
 
 def _config() -> Config:
@@ -34,11 +35,14 @@ def migrate(engine: Engine, *, name: str = "database", version: str = "unknown")
 
     SchemaTooNew, with nothing changed, when its revision is not one of this program.
     """
-    with engine.execution_options(writing=True).begin() as connection:
-        found = digests.revision(connection)
-        if found is not None and not is_known(found):
-            raise SchemaTooNew(name=name, found=found, version=version)
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        with writing(engine) as connection:
+            found = digests.revision(connection)
+            if found is not None and not is_known(found):
+                raise SchemaTooNew(name=name, found=found, version=version)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise DatabaseUnreachable(detail=f"{name}: {error.orig}") from error
     return found
