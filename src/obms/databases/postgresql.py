@@ -8,14 +8,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from threading import Event
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import sqlalchemy as sa
-from psycopg import sql
-from psycopg.rows import TupleRow
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -28,6 +25,17 @@ from obms.databases.postgresql_dump import (
     without_timeout,
 )
 from obms.databases.postgresql_errors import is_missing, load_failed, unreachable
+from obms.databases.postgresql_sessions import (
+    NOTE,
+    OURS,
+    Session,
+    ending_sessions,
+    execute,
+    label_database,
+    note,
+    quoted,
+    tell_sessions,
+)
 from obms.databases.postgresql_tools import find_tools
 from obms.databases.processes import write_to
 from obms.errors import DatabaseMissing, GrantMissing, Refused
@@ -39,9 +47,7 @@ WRITER_SECONDS = 20
 DAMAGE = ("XX001", "XX002", "58030", "42P01", "42703")
 # As its errors are told with their SQLSTATE, whatever the language of the server.
 QUIETLY = ("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
-Session = psycopg.Connection[TupleRow]
 LONGEST_NAME = 36  # bytes, so that what is added still fits
-OURS = "obms: replaced, also in"
 PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "options")
 # A dump and a restore take their time, whatever the server allows other sessions.
 UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0"
@@ -73,7 +79,7 @@ class Postgresql:
         if self._present():
             return
         with self._maintenance() as server:
-            _execute(server, "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", self.name)
+            execute(server, "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", self.name)
 
     def exists(self) -> bool:
         try:
@@ -150,7 +156,7 @@ class Postgresql:
 
     def _drop(self, name: str) -> None:
         with self._maintenance() as server:
-            _execute(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+            execute(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def load(self, image: Path) -> None:
         with self._maintenance() as server:
@@ -210,7 +216,7 @@ class Postgresql:
             fence.exec_driver_sql(UNHURRIED)
             fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.writer_seconds}s'")
             keep = _backend(fence)
-            if names := ", ".join(_quoted(name) for name in digests.tables(fence)):
+            if names := ", ".join(quoted(name) for name in digests.tables(fence)):
                 fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
             with scratch.engine.begin() as new:
                 carry(fence, new)
@@ -241,17 +247,18 @@ class Postgresql:
             renames.insert(0, (self.previous_name, spare))
         scratch.engine.dispose()
         names = [self.name, scratch.name, self.previous_name]
-        with self._maintenance() as server, self._ending_sessions(server, names, keep):
+        with self._maintenance() as server, ending_sessions(self._maintenance, server, names, keep):
             try:
                 with server.transaction():
                     for old, new in renames:
-                        _execute(server, "ALTER DATABASE {} RENAME TO {}", old, new)
-                    _label(server, self.name, None)
+                        execute(server, "ALTER DATABASE {} RENAME TO {}", old, new)
+                    label_database(server, self.name, None)
                     if old_name is not None:
-                        _label(server, old_name, _note(label))
+                        label_database(server, old_name, note(label))
             except psycopg.errors.ObjectInUse as error:
+                stayed = tell_sessions(server, self.name)
                 raise Refused(
-                    detail=f"a session in database {self.name} did not end: {_sessions(server, self.name)}",
+                    detail=f"a session in database {self.name} did not end: {stayed}",
                     hint="End it (a prepared transaction too: ROLLBACK PREPARED), and restore again.",
                 ) from error
         if earlier:
@@ -268,35 +275,10 @@ class Postgresql:
             )
         return found is not None
 
-    @contextmanager
-    def _ending_sessions(self, server: Session, names: list[str], keep: int) -> Iterator[None]:
-        """Meanwhile, once `server` holds a database's name, end the sessions in all of them, `keep` last."""
-        over = Event()
-
-        def end() -> None:
-            with self._maintenance() as other:
-                while not over.is_set():
-                    if other.execute(HOLDS_NAME, (server.info.backend_pid,)).fetchone():
-                        for kept in {keep: 0, 0: 0}:
-                            for (pid,) in other.execute(SESSIONS, (names, kept)).fetchall():
-                                # Without the right to end it the rename fails, and says so.
-                                with suppress(psycopg.errors.InsufficientPrivilege):
-                                    other.execute("SELECT pg_terminate_backend(%s, 4000)", (pid,))
-                        return
-                    over.wait(0.01)
-
-        with ThreadPoolExecutor(1) as pool:
-            ended = pool.submit(end)
-            try:
-                yield
-            finally:
-                over.set()
-                ended.result()
-
     def previous(self, label: str) -> "Postgresql | None":
         with self._maintenance() as server:
             found = server.execute(NOTE, (self.previous_name,)).fetchone()
-        return self._sibling(self.previous_name) if found == (_note(label),) else None
+        return self._sibling(self.previous_name) if found == (note(label),) else None
 
     def _present(self) -> bool:
         with self._maintenance() as server:
@@ -313,7 +295,7 @@ class Postgresql:
             ).fetchall()
             for (name,) in left:
                 with suppress(psycopg.errors.ObjectInUse):  # it has come into use: the next run looks again
-                    _execute(server, "DROP DATABASE IF EXISTS {}", name)
+                    execute(server, "DROP DATABASE IF EXISTS {}", name)
 
     def check_rights(self) -> None:
         with self._maintenance() as server:
@@ -324,10 +306,10 @@ class Postgresql:
                 "SELECT pg_has_role(datdba, 'MEMBER') FROM pg_database WHERE datname = %s", (self.name,)
             ).fetchone()
         if not may_create:
-            grant = f"ALTER ROLE {_quoted(role)} CREATEDB;"
+            grant = f"ALTER ROLE {quoted(role)} CREATEDB;"
             raise GrantMissing(role=role, what="create databases", grant=grant)
         if owned is not None and not owned[0]:
-            grant = f"ALTER DATABASE {_quoted(self.name)} OWNER TO {_quoted(role)};"
+            grant = f"ALTER DATABASE {quoted(self.name)} OWNER TO {quoted(role)};"
             raise GrantMissing(role=role, what=f"rename database {self.name}", grant=grant)
 
     def _maintenance(self) -> AbstractContextManager[Session]:
@@ -364,18 +346,6 @@ class Postgresql:
         return {**os.environ, **{name: str(value) for name, value in given.items() if value}}
 
 
-HOLDS_NAME = """
-SELECT 1 FROM pg_locks
-WHERE pid = %s AND classid = 'pg_database'::regclass AND mode = 'AccessExclusiveLock' AND granted
-"""
-NOTE = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
-# A rename ends what else works in a database, such as autovacuum, by itself.
-SESSIONS = """
-SELECT pid FROM pg_stat_activity
-WHERE datname = ANY(%s) AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), %s)
-"""
-
-
 def _facts(connection: sa.Connection, *, deep: bool) -> Facts:
     names = digests.tables(connection)
     return Facts(
@@ -394,37 +364,12 @@ SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE N
 """
 
 
-def _label(server: Session, name: str, note: str | None) -> None:
-    """Write a note on a database; None takes it away."""
-    statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
-    server.execute(statement.format(sql.Identifier(name), sql.Literal(note)))
-
-
-def _note(label: str | None) -> str:
-    """What tells a database that was replaced, and which safety backup has its content too."""
-    return f"{OURS} {label}"
-
-
-def _sessions(server: Session, name: str) -> str:
-    """Who is in a database, for the message."""
-    found = server.execute("SELECT pid, usename FROM pg_stat_activity WHERE datname = %s", (name,)).fetchall()
-    return ", ".join(f"process {pid} of {user}" for pid, user in found) or "it has just ended"
-
-
 def _token() -> str:
     return uuid4().hex[:8]
 
 
 def _is_damage(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in DAMAGE
-
-
-def _execute(server: Session, statement: str, *names: str) -> None:
-    server.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _backend(connection: sa.Connection) -> int:
