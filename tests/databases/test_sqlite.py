@@ -275,6 +275,18 @@ def test_a_writer_that_does_not_end_makes_a_restore_fail_and_nothing_else(
     assert count(live, "images") == 9
 
 
+def test_a_restore_that_takes_longer_than_a_writer_is_waited_for_is_done_all_the_same(
+    live: Sqlite, tmp_path: Path
+) -> None:
+    take(live, tmp_path / "image")
+    add_image(live, "later")
+    live.writer_seconds = 0.0
+    with live.scratch() as copy:
+        copy.load(tmp_path / "image")
+        assert live.replace(copy, no_carry) is None
+    assert count(live, "images") == 8
+
+
 def test_a_connection_to_a_file_that_was_replaced_is_not_used_again(live: Sqlite) -> None:
     with live.engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")

@@ -199,7 +199,10 @@ class Sqlite:
         deadline = time.monotonic() + self.writer_seconds
 
         def look(status: int, _remaining: int, _total: int) -> None:
-            if status != sqlite3.SQLITE_OK and time.monotonic() > deadline:
+            nonlocal deadline
+            if status not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                deadline = time.monotonic() + self.writer_seconds
+            elif time.monotonic() > deadline:
                 raise DatabaseUnreachable(
                     detail=f"another process has kept {self.path} locked for {self.writer_seconds:.0f} s",
                     hint="End what is writing to it, and run it again. Nothing was changed.",
