@@ -35,7 +35,7 @@ def assert_loud(server: Deployment, answer: Answer, code: int, *, published: lis
     assert_nothing_is_left(server)
     record = read_record(server.backups.storage)
     assert record is not None
-    assert (record["ok"], record["exit_code"]) == (False, code)
+    assert (record.ok, record.exit_code) == (False, code)
 
 
 @contextmanager

@@ -78,6 +78,7 @@ class Record:
 
     started_at: datetime
     ok: bool
+    exit_code: int
 
 
 def read_record(storage: Storage) -> Record | None:
@@ -87,9 +88,11 @@ def read_record(storage: Storage) -> Record | None:
     try:
         record = json.loads(b"".join(storage.get(RECORD)))
         return Record(
-            started_at=datetime.fromisoformat(record["started_at"]).astimezone(UTC), ok=record["ok"] is True
+            started_at=datetime.fromisoformat(record["started_at"]).astimezone(UTC),
+            ok=record["ok"] is True,
+            exit_code=int(record["exit_code"]),
         )
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, ArithmeticError):
         return None
 
 
