@@ -99,7 +99,7 @@ class Settings(BaseSettings):
                 self.postgres_db,
             )
         written = self.database_url.get_secret_value()
-        if written.partition("?")[0].count("@") > 1:
+        if written.count("@") > 1:
             raise ValueError(BAD_URL)
         try:
             url = make_url(written)

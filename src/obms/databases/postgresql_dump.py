@@ -1,5 +1,6 @@
 """A plain SQL dump of PostgreSQL: taken of one moment, and known to be whole."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -15,6 +16,8 @@ END = b"-- PostgreSQL database dump complete"
 # pg_dump 17 and later write a setting that older servers do not know.
 TRANSACTION_TIMEOUT = b"SET transaction_timeout = 0;\n"
 KNOWS_TIMEOUT = 17
+OWN_RESTRICTION = re.compile(rb"\n\\restrict \w+\n")
+OWN_LIFTING = re.compile(rb"\n\\unrestrict \w+\s*\Z")
 EDGE = 4096  # a dump names itself in its first lines and in its last
 
 
@@ -74,9 +77,16 @@ def read_dump(image: Path) -> Chunks:
 
 
 def restricted(chunks: Chunks) -> Chunks:
-    """The dump in psql's restricted mode, in which it may not run programs or turn to another database."""
+    """The dump in psql's restricted mode, in which it may not run programs or turn to another database.
+
+    The key is ours alone: that of the dump stands in it, so that it could lift its own restriction.
+    """
+    yield f"\\restrict {secrets.token_hex(16)}\n".encode()
     head = next(chunks, b"")
-    if b"\n\\restrict " not in head[:EDGE]:
-        yield f"\\restrict {secrets.token_hex(16)}\n".encode()
-    yield head
-    yield from chunks
+    edge = OWN_RESTRICTION.sub(b"\n", head[:EDGE], count=1)
+    held = edge + head[EDGE:]
+    for chunk in chunks:
+        held += chunk
+        yield held[:-EDGE]
+        held = held[-EDGE:]
+    yield OWN_LIFTING.sub(b"\n", held)
