@@ -69,7 +69,7 @@ def test_a_pinned_file_is_at_rest_while_others_write_and_move_frames(tmp_path: P
         made.execute("PRAGMA journal_mode=WAL")
         made.execute("CREATE TABLE counters (n integer, filling blob)")
         made.execute(
-            "WITH RECURSIVE rows(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM rows WHERE i < 500)"
+            "WITH RECURSIVE rows(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM rows WHERE i < 8000)"
             " INSERT INTO counters SELECT 0, zeroblob(3500) FROM rows"
         )
     pinned = 0
