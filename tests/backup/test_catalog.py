@@ -170,10 +170,8 @@ def test_b9_a_name_is_never_given_twice(shelf: Shelf) -> None:
         shelf.folder.put(file, iter(()))
         taken.append(id)
     assert taken == [f"sqlite_backup_2026-11-22_00-00-0{second}" for second in range(3)]
-    assert free_name(shelf.folder, "postgresql", START, ".gz") == (
-        "postgres_backup_2026-11-22_00-00-00",
-        "postgres_backup_2026-11-22_00-00-00.sql.gz",
-    )
+    id, file = free_name(shelf.folder, "postgresql", START, ".gz")
+    assert (id, file) == ("postgres_backup_2026-11-22_00-00-03", "postgres_backup_2026-11-22_00-00-03.sql.gz")
 
 
 def test_b9_a_name_is_taken_as_long_as_any_file_of_it_is_left(shelf: Shelf) -> None:
