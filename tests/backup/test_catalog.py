@@ -174,6 +174,11 @@ def test_b9_a_name_is_never_given_twice(shelf: Shelf) -> None:
     assert (id, file) == ("postgres_backup_2026-11-22_00-00-03", "postgres_backup_2026-11-22_00-00-03.sql.gz")
 
 
+def test_k4_a_file_from_the_end_of_the_calendar_stops_no_backup(shelf: Shelf) -> None:
+    (shelf.path / "sqlite_backup_9999-12-31_23-59-59.db.gz").write_bytes(b"x")
+    assert free_name(shelf.folder, "sqlite", START, ".gz")[0] == "sqlite_backup_2026-11-22_00-00-00"
+
+
 def test_b9_a_name_is_taken_as_long_as_any_file_of_it_is_left(shelf: Shelf) -> None:
     id = f"sqlite_backup_{START:%Y-%m-%d_%H-%M-%S}"
     shelf.folder.put(f"{id}.db.gz{VERDICT_END}", iter(()))

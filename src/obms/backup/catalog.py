@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Literal
 
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
@@ -140,6 +140,7 @@ def free_name(storage: Storage, kind: str, now: datetime, ending: str) -> tuple[
     """
     stamps = (IMAGE.match(other) for other in storage.names())
     times = [found for match in stamps if match and (found := _time_of(match["stamp"]))]
+    times = [time for time in times if time.year < MAXYEAR]  # nothing comes after the end of the calendar
     moment = max([now.replace(microsecond=0), *(time + timedelta(seconds=1) for time in times)])
     name = f"{PREFIXES[kind]}{moment.astimezone(UTC).strftime(STAMP)}"
     return name, f"{name}{ENDINGS[kind]}{ending}"
