@@ -40,16 +40,20 @@ def write_to(
         ) as child,
     ):
         assert child.stdin is not None
-        broken = False
+        broken = False  # the child stopped reading: its own complaint says why
         try:
             for chunk in chunks:
                 child.stdin.write(chunk)
-            child.stdin.close()
         except BrokenPipeError:
-            broken = True  # the child stopped reading: its own complaint says why
+            broken = True
         except BaseException:
             child.kill()
             raise
+        finally:
+            try:
+                child.stdin.close()
+            except BrokenPipeError:
+                broken = True
         _check(command, child.wait() or int(broken), complaints, error)
 
 
