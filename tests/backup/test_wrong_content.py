@@ -201,6 +201,19 @@ def test_k7_an_image_that_is_not_what_its_manifest_tells_is_found(original: Orig
     assert_turned_down(original, level="intact")
 
 
+def test_k7_a_changed_value_is_seen_by_the_digests(original: Original) -> None:
+    """Of SQLite the image is the content, so that only its hash could tell; the manifest has no digests."""
+    rename = run("UPDATE users SET username = username || '?'")
+    with changed_copy(original, rename) as copy, copy.snapshot() as snapshot:
+        original.put(b"".join(snapshot.chunks()))
+    answer = original.server.obms("backup", "verify", original.id, "--json")
+    failed = [check["name"] for check in answer.json["checks"] if not check["ok"]]
+    if original.server.postgres is None:
+        assert (answer.code, failed) == (0, [])
+    else:
+        assert (answer.code, failed) == (6, ["digests"])
+
+
 @pytest.mark.parametrize("wrong", SEEN_BY_THE_APPLICATION)
 def test_k7_an_image_whose_manifest_agrees_with_it_is_found_by_the_application(
     original: Original, wrong: str
