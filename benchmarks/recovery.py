@@ -71,18 +71,22 @@ class Reader:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--credentials", type=int, default=100_000)
+    parser.add_argument(
+        "--lost", type=int, help="how many are deleted through the API; half of them by default"
+    )
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     options = parser.parse_args()
+    lost = options.credentials // 2 if options.lost is None else options.lost
     with tempfile.TemporaryDirectory() as name:
         if options.database != "postgresql":
-            demonstrate(on_sqlite(Path(name) / "sqlite"), options.credentials)
+            demonstrate(on_sqlite(Path(name) / "sqlite"), options.credentials, lost)
         if options.database != "sqlite":
             with running_server() as server:
                 folder = Path(name) / "postgresql"
-                demonstrate(on_postgresql(folder, server, "openbadges"), options.credentials)
+                demonstrate(on_postgresql(folder, server, "openbadges"), options.credentials, lost)
 
 
-def demonstrate(deployment: Deployment, credentials: int) -> None:
+def demonstrate(deployment: Deployment, credentials: int, lost_credentials: int) -> None:
     """Print each step, and exit with 1 if one is not as it must be."""
     show("==", deployment.kind)
     deployment.prepare(credentials, "--proof", "jwt")
@@ -91,7 +95,7 @@ def demonstrate(deployment: Deployment, credentials: int) -> None:
     before = facts(deployment)
     with serving(deployment) as url:
         with reading(url, sample_ids(url)) as reader:
-            lose(url, credentials // 2)
+            lose(url, lost_credentials)
             lost = facts(deployment)
             restored = told("restore latest", deployment.must("restore", "latest", "--yes", "--json"))
         show("reader", f"{dict(reader.answers)}, longest wait {reader.longest:.2f} s")
