@@ -50,7 +50,6 @@ QUIETLY = ("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 LONGEST_NAME = 36  # bytes, so that what is added still fits
 PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "options")
 # A dump and a restore take their time, whatever the server allows other sessions.
-UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0"
 
 
 class Postgresql:
@@ -213,11 +212,8 @@ class Postgresql:
         """Switch while writers wait: their locks end with their sessions, and readers go on until then."""
         fence = self.engine.connect()
         try:
-            fence.exec_driver_sql(UNHURRIED)
-            fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.writer_seconds}s'")
             keep = _backend(fence)
-            if names := ", ".join(quoted(name) for name in digests.tables(fence)):
-                fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+            lock_out_writers(fence, digests.tables(fence), self.writer_seconds)
             with scratch.engine.begin() as new:
                 carry(fence, new)
             self._switch(scratch, aside or self.previous_name, keep=keep, label=label)

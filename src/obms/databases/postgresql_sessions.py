@@ -1,13 +1,16 @@
 """Sessions beside a PostgreSQL database: what is done to it from outside of it."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from threading import Event
 
 import psycopg
+import sqlalchemy as sa
 from psycopg import sql
 from psycopg.rows import TupleRow
+from sqlalchemy.exc import DBAPIError
 
 Session = psycopg.Connection[TupleRow]
 OURS = "obms: replaced, also in"
@@ -21,6 +24,31 @@ SESSIONS = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = ANY(%s) AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), %s)
 """
+
+UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0"
+DEADLOCK = "40P01"
+
+
+def lock_out_writers(fence: sa.Connection, tables: Sequence[str], seconds: float) -> None:
+    """Hold every table against writers until the transaction of `fence` ends; readers go on.
+
+    A writer may have taken the same tables in another order, and PostgreSQL then fails one of the
+    two: ours gives way and tries again.
+    """
+    deadline = time.monotonic() + seconds
+    names = ", ".join(quoted(name) for name in tables)
+    while True:
+        try:
+            fence.exec_driver_sql(UNHURRIED)
+            fence.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
+            if names:
+                fence.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+        except DBAPIError as error:
+            fence.rollback()
+            if getattr(error.orig, "sqlstate", None) != DEADLOCK or time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 @contextmanager

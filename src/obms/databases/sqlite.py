@@ -143,6 +143,7 @@ class Sqlite:
                 copy.engine.dispose()
 
     def load(self, image: Path) -> None:
+        _require_whole_pages(image, self.path.name)
         image.replace(self.path)
         with _image_errors(self.path), closing(connect(self.path)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
@@ -273,6 +274,17 @@ def _image_errors(path: Path) -> Iterator[None]:
         if isinstance(failure, StorageFailed):
             raise failure from error
         raise BackupDamaged(name=path.name, detail=f"SQLite says: {error}") from error
+
+
+def _require_whole_pages(image: Path, name: str) -> None:
+    """BackupDamaged for a file that was cut within a page: SQLite may tell that as a failure of the disk."""
+    with image.open("rb") as file:
+        page = int.from_bytes(file.read(18)[16:], "big")
+    size = image.stat().st_size
+    if page and size % (65536 if page == 1 else page):
+        raise BackupDamaged(
+            name=name, detail=f"it is truncated: {size} bytes are not a whole number of pages"
+        )
 
 
 def _code(error: Exception) -> int:

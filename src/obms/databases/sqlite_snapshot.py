@@ -15,7 +15,7 @@ from obms.databases.processes import read_from
 from obms.errors import BackupFailed, DatabaseUnreachable
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-BUSY_SECONDS = 5.0
+BUSY_SECONDS = 10.0
 PIN_ATTEMPTS = 40
 PIN_PAUSE = 0.05
 BUSY_CHECKPOINT_SECONDS = 1.0
