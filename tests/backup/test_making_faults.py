@@ -30,7 +30,8 @@ GRACE_SECONDS = 8
 def assert_loud(server: Deployment, answer: Answer, code: int, *, published: list[str]) -> None:
     """It failed with the code and one line, left a record, and published nothing more."""
     assert answer.code == code, answer.err
-    assert answer.err.splitlines()[-1].endswith(f"(exit {code})")
+    (told,) = [line for line in answer.err.splitlines() if line.startswith("obms: ")]
+    assert told.endswith(f"(exit {code})")
     assert images(server) == published
     assert_nothing_is_left(server)
     record = read_record(server.backups.storage)

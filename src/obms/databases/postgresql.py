@@ -28,10 +28,12 @@ from obms.databases.postgresql_errors import is_missing, load_failed, unreachabl
 from obms.databases.postgresql_sessions import (
     NOTE,
     OURS,
+    UNHURRIED,
     Session,
     ending_sessions,
     execute,
     label_database,
+    lock_out_writers,
     note,
     quoted,
     tell_sessions,
