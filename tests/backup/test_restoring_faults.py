@@ -51,7 +51,7 @@ def test_r9_a_file_made_by_hand_restores_under_any_name(stocked: Deployment, nam
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a backup", gzip.compress(b"nor this"), b"SQLite format 3\x00"]
+    "content", [b"", b"not a backup", gzip.compress(b"nor this", mtime=0), b"SQLite format 3\x00"]
 )
 def test_r9_what_is_no_backup_is_refused_whatever_its_name(backed: Backed, content: bytes) -> None:
     server, made = backed
