@@ -8,7 +8,7 @@ ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-header pyproject.toml --extra postgresql --group build
+	--no-header pyproject.toml --extra postgresql --extra notify --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench docs lock clean
