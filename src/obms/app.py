@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from obms import __version__, migrations
 from obms.backup import Backups, Probe
 from obms.backup.catalog import Backup
+from obms.backup.codecs import Chain, Gzip
 from obms.backup.manifest import Check
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
@@ -121,6 +122,7 @@ def open_backups(
     return Backups(
         database=open_database(settings),
         storage=Folder(settings.backup_dir),
+        chain=Chain(codecs=(Gzip(),)),
         work=settings.backup_dir / WORK,
         version=__version__,
         sealing_key=site.seal.fingerprint if site.seal else None,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obms.backup.codecs import Codec, Gzip
+from obms.backup.codecs import Chain, Codec, Gzip
 from obms.errors import BackupDamaged
 
 PLAIN = b"badge " * 3000 + bytes(range(256)) * 20
@@ -141,3 +141,45 @@ def test_what_fails_before_the_codec_passes_through_it(codec: Codec) -> None:
 def broken_after(coded: bytes, error: type[Exception]) -> Iterator[bytes]:
     yield coded
     raise error
+
+
+class Reversed:
+    """Turns each chunk around; it is in no manifest of ours."""
+
+    name = "reversed"
+    ending = ".rev"
+
+    def encode(self, plain: Iterator[bytes]) -> Iterator[bytes]:
+        return (chunk[::-1] for chunk in plain)
+
+    def decode(self, coded: Iterator[bytes]) -> Iterator[bytes]:
+        return (chunk[::-1] for chunk in coded)
+
+
+def test_a_chain_encodes_in_order_and_decodes_backwards() -> None:
+    chain = Chain(codecs=(Gzip(), Reversed()))
+    coded = list(chain.encode(iter((PLAIN,))))
+    assert (chain.names, chain.ending) == (("gzip", "reversed"), ".gz.rev")
+    assert gzip.decompress(b"".join(chunk[::-1] for chunk in coded)) == PLAIN
+    assert b"".join(chain.decode(iter(coded), chain.names)) == PLAIN
+
+
+def test_the_manifest_says_what_an_image_passed_through_not_the_settings() -> None:
+    coded = encoded(Gzip(), PLAIN)
+    chain = Chain(codecs=(Reversed(),), others=(Gzip(),))
+    assert b"".join(chain.decode(iter((coded,)), ("gzip",))) == PLAIN
+    assert b"".join(chain.decode(iter((PLAIN,)), ())) == PLAIN
+
+
+def test_a_codec_that_is_not_known_is_named() -> None:
+    with pytest.raises(BackupDamaged, match="'zstd', which is not known"):
+        Chain(codecs=(Gzip(),)).decode(iter((PLAIN,)), ("gzip", "zstd"))
+
+
+@pytest.mark.parametrize("step", [1, 2, 5000])
+def test_without_a_manifest_the_first_bytes_tell_the_codec(step: int) -> None:
+    chain = Chain(codecs=(Gzip(),))
+    for file in (PLAIN, encoded(Gzip(), PLAIN), gzip.compress(PLAIN)):
+        assert b"".join(chain.decode_by_content(in_steps(file, step))) == PLAIN
+    for short in (b"", b"\x1f", b"x"):
+        assert b"".join(chain.decode_by_content(in_steps(short, step))) == short

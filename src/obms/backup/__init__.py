@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from obms.backup.codecs import Chain
 from obms.backup.manifest import Check
 from obms.backup.storage import Folder
 from obms.databases import Carry, Database
@@ -16,13 +17,15 @@ Probe = Callable[[Database], list[Check]]
 class Backups:
     """What every operation needs; made by the composition root.
 
-    `probe` is the application's own proof, run on a scratch copy. `migrate` brings a loaded copy,
-    named and versioned for the error, to today's schema. `check_keys` raises KeyMissing when the
-    copy was sealed with another key. `sealing_key` is the fingerprint of ours.
+    `chain` is what new images pass through, and decodes every image. `probe` is the application's
+    own proof, run on a scratch copy. `migrate` brings a loaded copy, named and versioned for the
+    error, to today's schema. `check_keys` raises KeyMissing when the copy was sealed with another
+    key. `sealing_key` is the fingerprint of ours.
     """
 
     database: Database
     storage: Folder
+    chain: Chain
     work: Path
     version: str
     sealing_key: str | None

@@ -13,7 +13,7 @@ from obms.errors import BackupDamaged, BackupNotFound
 PREFIXES = {"sqlite": "sqlite_backup_", "postgresql": "postgres_backup_"}
 ENDINGS = {"sqlite": ".db", "postgresql": ".sql"}
 STAMP = "%Y-%m-%d_%H-%M-%S"
-IMAGE = re.compile(r"(?P<id>(?P<prefix>sqlite|postgres)_backup_(?P<stamp>[\d_-]+))\.(db|sql)(\.gz)?")
+IMAGE = re.compile(r"(?P<id>(?P<prefix>sqlite|postgres)_backup_(?P<stamp>[\d_-]+))\.(db|sql)(\.gz)?(\.age)?")
 KINDS = {"sqlite": "sqlite", "postgres": "postgresql"}
 
 State = Literal["proven", "unproven", "bad", "damaged", "orphan"]

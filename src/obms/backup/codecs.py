@@ -1,8 +1,10 @@
 """Codecs between an image as it is restored and as it is stored."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from isal import isal_zlib
@@ -75,3 +77,58 @@ def _pieces(member: Any, coded: bytes) -> Iterator[bytes]:
             yield plain
         coded = member.unconsumed_tail
         more = not member.eof and (bool(coded) or len(plain) == STEP)
+
+
+# What a file begins with tells its codec, whatever it is called.
+MAGICS = {"gzip": GZIP_MAGIC}
+LONGEST_MAGIC = max(map(len, MAGICS.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The codecs that a new image passes through, in this order; what `others` coded is decoded too."""
+
+    codecs: tuple[Codec, ...]
+    others: tuple[Codec, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(codec.name for codec in self.codecs)
+
+    @property
+    def ending(self) -> str:
+        return "".join(codec.ending for codec in self.codecs)
+
+    def encode(self, plain: Chunks) -> Chunks:
+        for codec in self.codecs:
+            plain = codec.encode(plain)
+        return plain
+
+    def decode(self, coded: Chunks, names: Iterable[str]) -> Chunks:
+        """The plain bytes of what passed through the codecs of these names, in this order."""
+        known = {codec.name: codec for codec in (*self.codecs, *self.others)}
+        for name in reversed(tuple(names)):
+            if name not in known:
+                raise BackupDamaged(name="image", detail=f"it was coded by {name!r}, which is not known here")
+            coded = known[name].decode(coded)
+        return coded
+
+    def decode_by_content(self, coded: Chunks) -> Chunks:
+        """The plain bytes of a file without manifest: its first bytes tell what it passed through."""
+        for _ in (*self.codecs, *self.others):
+            head, coded = _peek(coded, LONGEST_MAGIC)
+            name = next((name for name, magic in MAGICS.items() if head.startswith(magic)), None)
+            if name is None:
+                break
+            coded = self.decode(coded, [name])
+        return coded
+
+
+def _peek(chunks: Chunks, size: int) -> tuple[bytes, Chunks]:
+    """The first bytes, `size` of them where there are as many, and the whole stream."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= size:
+            break
+    return head, chain((head,), chunks)

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 from obms.backup import Backups
 from obms.backup.catalog import free_name
-from obms.backup.codecs import Gzip
 from obms.backup.manifest import MANIFEST_END, Manifest
 from obms.databases import Chunks
 from obms.errors import StorageFailed
@@ -46,15 +45,15 @@ def create(backups: Backups, *, reason: str) -> Manifest:
     A mark is left before the image and taken away after the manifest, so that the next run can
     tell an image of ours that was never committed from a file that somebody put there.
     """
-    storage, database, codec = backups.storage, backups.database, Gzip()
+    storage, database, chain = backups.storage, backups.database, backups.chain
     started_at = backups.clock()
-    name, file = free_name(storage, database.kind, started_at, codec.ending)
+    name, file = free_name(storage, database.kind, started_at, chain.ending)
     mark = f".{file}{BEGUN_END}"
     plain, stored = Meter(), Meter()
     try:
         with database.snapshot() as snapshot:
             storage.put(mark, iter(()))
-            storage.put(file, stored.measure(codec.encode(plain.measure(snapshot.chunks()))))
+            storage.put(file, stored.measure(chain.encode(plain.measure(snapshot.chunks()))))
             facts = snapshot.facts()
         # Only now: a snapshot that fails at its very end was none.
         manifest = Manifest(
@@ -67,7 +66,7 @@ def create(backups: Backups, *, reason: str) -> Manifest:
             revision=facts.revision,
             started_at=started_at,
             ended_at=backups.clock(),
-            codecs=(codec.name,),
+            codecs=chain.names,
             raw_bytes=plain.bytes,
             raw_sha256=plain.sha256,
             bytes=stored.bytes,

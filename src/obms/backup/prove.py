@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from obms.backup import Backups
 from obms.backup.catalog import read_verdict
-from obms.backup.codecs import Gzip
 from obms.backup.create import Meter
 from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Outcome, Verdict
 from obms.backup.storage import write_all
@@ -168,7 +167,7 @@ def spool(backups: Backups, manifest: Manifest, image: Path | None) -> list[Chec
     chunks = stored.measure(backups.storage.get(manifest.file))
     damage = None
     try:
-        write_image(plain.measure(Gzip().decode(chunks)), image)
+        write_image(plain.measure(backups.chain.decode(chunks, manifest.codecs)), image)
     except BackupDamaged as error:
         damage = str(error)
         for _ in chunks:  # the hash is of the whole file

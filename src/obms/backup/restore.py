@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups
-from obms.backup.codecs import GZIP_MAGIC, Gzip
 from obms.backup.create import create
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
@@ -171,12 +170,10 @@ def _decode(backups: Backups, source: Source, folder: Path) -> tuple[Path, list[
         _require(checks, source.file)
         return image, checks
     path = source.storage.path / source.file
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
     require_space(backups.work, path.stat().st_size)
     chunks = source.storage.get(source.file)
     try:
-        write_image(Gzip().decode(chunks) if packed else chunks, image)
+        write_image(backups.chain.decode_by_content(chunks), image)
     except BackupDamaged as error:
         raise BackupDamaged(name=source.file, detail=str(error.facts["detail"])) from error
     detail = "it has no manifest: its own checksum is all that could be compared"
