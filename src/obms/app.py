@@ -72,8 +72,18 @@ def open_server_from_environment() -> Server:
     return open_server(read_settings())
 
 
+def open_schedule(settings: Settings) -> Schedule:
+    """When the backups are due; every process of this server is told the same."""
+    return Schedule(
+        expression=settings.backup_schedule,
+        timezone=settings.backup_timezone,
+        jitter=settings.backup_jitter,
+        seed=settings.public_url(),
+    )
+
+
 def _server(settings: Settings, database: Database) -> Server:
-    schedule = Schedule(expression=settings.backup_schedule)
+    schedule = open_schedule(settings)
     return Server(
         database=database,
         site=open_site(settings),
@@ -132,6 +142,7 @@ def open_backups(
         carry=carry_revocations,
         clock=utc_now,
         notify=notify,
+        timeout=settings.backup_timeout,
     )
 
 

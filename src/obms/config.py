@@ -61,7 +61,17 @@ class Settings(BaseSettings):
     )
     auth_api_key: SecretStr | None = Field(default=None, description="An API key with the role admin.")
     backup_dir: Path = Field(default=Path("backups"), description="Folder of the backups.")
-    backup_schedule: str = Field(default="0 0 * * *", description="Cron expression in UTC, or `off`.")
+    backup_schedule: str = Field(
+        default="0 0 * * *", description="Cron expression, `CRON_TZ=Europe/Berlin 0 3 * * *` too, or `off`."
+    )
+    backup_timezone: str = Field(default="UTC", description="Time zone of the schedule, by its IANA name.")
+    backup_jitter: Duration = Field(
+        default=timedelta(), description="Each scheduled start is put off by up to this."
+    )
+    backup_timeout: Duration = Field(
+        default=timedelta(hours=6),
+        description="A longer run is ended, with exit 4; `0` is no limit.",
+    )
     backup_max_age: Duration = Field(
         default=timedelta(hours=26), description="A newest proven backup older than this is degraded health."
     )

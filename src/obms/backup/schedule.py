@@ -1,13 +1,14 @@
 """When the next run is due, and the loop that starts it."""
 
 import os
+import random
 import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Thread
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -17,28 +18,72 @@ from obms.errors import ConfigurationError, ObmsError
 from obms.observe import Event
 
 OFF = "off"
+ZONE = "CRON_TZ="
+FIELDS = 5
 # The wall clock is looked at this often: a machine that slept is late by no more than this.
 LOOK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """A cron expression in UTC, or `off`."""
+    """A cron expression, or `off`, in a time zone; `CRON_TZ=Europe/Berlin 0 3 * * *` names its own.
+
+    Each start is put off by less than `jitter`, by an amount that follows from the due time and
+    `seed`: another process that asks is told the same time.
+    """
 
     expression: str
+    timezone: str = "UTC"
+    jitter: timedelta = timedelta()
+    seed: str = ""
 
     def __post_init__(self) -> None:
         try:
-            self.next_after(datetime.now(UTC))
+            possible = self.next_after(datetime.now(UTC)) is not None or self.expression == OFF
+            problem = "" if possible else "it is never due"
         except CronSimError as error:
+            problem = str(error)
+        except (ValueError, OSError, LookupError):
+            zone = self._zone_and_fields()[0]
             raise ConfigurationError(
-                detail=f"BACKUP_SCHEDULE {self.expression!r}: {error}",
-                hint="Five fields as in `0 0 * * *` (daily at midnight UTC), or `off`.",
-            ) from error
+                detail=f"there is no time zone {zone!r}",
+                hint="Set BACKUP_TIMEZONE, or CRON_TZ= in BACKUP_SCHEDULE, to a name like Europe/Berlin.",
+            ) from None
+        if problem:
+            raise ConfigurationError(
+                detail=f"BACKUP_SCHEDULE {self.expression!r}: {problem}",
+                hint="Five fields as in `0 0 * * *` (daily at midnight), or `off`.",
+            )
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first due time after `moment`; None when the schedule is off."""
-        return None if self.expression == OFF else next(CronSim(self.expression, moment))
+        """The first start after `moment`, in UTC; None when the schedule is off."""
+        if self.expression == OFF:
+            return None
+        starts = (due + self._delay(due) for due in self._due_after(moment - self.jitter))
+        return next((start for start in starts if start > moment), None)
+
+    def _due_after(self, moment: datetime) -> Iterator[datetime]:
+        """A time that a clock change leaves out is due after it, and one that it repeats is due once.
+
+        That is Debian's cron; steps (`*`, `*/2`) go on by real time there too.
+        """
+        zone, fields = self._zone_and_fields()
+        if len(fields.split()) != FIELDS:
+            raise CronSimError("Wrong number of fields")
+        local = moment.astimezone(ZoneInfo(zone) if zone != "UTC" else UTC)
+        for due in CronSim(fields, local):
+            # In an hour that is there for the second time, it also gives what was due in the first.
+            if due.astimezone(UTC) > moment:
+                yield due.astimezone(UTC)
+
+    def _zone_and_fields(self) -> tuple[str, str]:
+        if not self.expression.startswith(ZONE):
+            return self.timezone, self.expression
+        zone, _, fields = self.expression.removeprefix(ZONE).partition(" ")
+        return zone, fields.strip()
+
+    def _delay(self, due: datetime) -> timedelta:
+        return self.jitter * random.Random(f"{self.seed} {due.isoformat()}").random()  # noqa: S311 - no secret
 
 
 def keep_schedule(
@@ -47,34 +92,56 @@ def keep_schedule(
     *,
     start: Callable[[Backups], object] | None = None,
     wait: Callable[[float], object] = time.sleep,
+    look: Callable[[], object] = lambda: None,
     runs: int = 0,
 ) -> None:
     """Run at each due time, for ever or `runs` times; a time that was missed is made up for, once.
 
-    A run that fails is told by its events, and never ends the schedule.
+    A run that fails is told by its events, and never ends the schedule. `look` is called each time
+    the clock is looked at.
     """
     due = _first_due(backups, schedule)
     done = 0
     while due is not None and not (runs and done == runs):
         backups.notify(Event(name="schedule.next", facts={"at": due.isoformat()}))
-        while (left := due - backups.clock()) > timedelta():
-            wait(min(LOOK, left).total_seconds())
-        try:
-            (start or _scheduled_run)(backups)
-        except ObmsError as error:
-            facts = {"error": str(error), "hint": error.hint}
-            backups.notify(Event(name="schedule.run_failed", ok=False, facts=facts))
-        except Exception as error:  # noqa: BLE001 - one bad run must not end the schedule
-            backups.notify(Event(name="schedule.run_failed", ok=False, facts={"error": repr(error)}))
+        _wait_for(due, backups, schedule, wait, look)
+        guard(backups, "schedule.run_failed", lambda: (start or _scheduled_run)(backups))
         done += 1
         due = schedule.next_after(backups.clock())
+
+
+def _wait_for(
+    due: datetime,
+    backups: Backups,
+    schedule: Schedule,
+    wait: Callable[[float], object],
+    look: Callable[[], object],
+) -> None:
+    """Until it is due by the wall clock as it goes now: one that was set back has earlier due times again."""
+    while (now := backups.clock()) < due:
+        due = min(due, schedule.next_after(now) or due)
+        wait(min(LOOK, due - now).total_seconds())
+        guard(backups, "schedule.look_failed", look)
+
+
+def guard(backups: Backups, failure: str, step: Callable[[], object]) -> None:
+    """Do it, and tell of what goes wrong with it: nothing ends the schedule."""
+    try:
+        step()
+    except ObmsError as error:
+        facts = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        backups.notify(Event(name=failure, ok=False, facts=facts))
+    except Exception as error:  # noqa: BLE001 - one bad run must not end the schedule
+        backups.notify(Event(name=failure, ok=False, facts={"error": repr(error)}))
 
 
 def end_with_input() -> None:
     """End this process, as SIGTERM does, when its standard input ends: its parent is gone."""
 
     def watch() -> None:
-        sys.stdin.read()
+        # Past sys.stdin, whose lock would be held when the process ends by itself.
+        while os.read(0, 1):
+            continue
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=watch, daemon=True).start()

@@ -3,6 +3,7 @@
 # Imports stand in the commands that need them, so that `--help` answers at once.
 
 import json
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -26,15 +27,20 @@ class LevelName(StrEnum):
 def run(
     *,
     prove: Annotated[bool, typer.Option(help="Prove it by restoring it; unproven it does not count.")] = True,
+    scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a backup now, and prove it.
+    """Make a backup now, and prove it. It is ended, with exit 4, if that takes longer than BACKUP_TIMEOUT.
 
     Example: obms backup run --json
     """
     from obms.backup.run import run as run_once
+    from obms.backup.schedule import end_with_input
 
-    made = run_once(make_backups(load_settings()), prove_it=prove)
+    if scheduled:
+        end_with_input()
+    backups = make_backups(load_settings(), logged=scheduled)
+    made = run_once(backups, prove_it=prove, reason="scheduled" if scheduled else "manual")
     show(run_as_json(made), run_as_text(made), as_json=as_json)
     if made.verdict is not None:
         require_good(made.verdict)
@@ -113,9 +119,16 @@ def schedule(
 
     Example: BACKUP_SCHEDULE="0 3 * * *" obms backup schedule
     """
-    from obms.backup.schedule import Schedule, end_with_input, keep_schedule
+    from obms.app import open_schedule
+    from obms.backup.child_run import run_in_child
+    from obms.backup.schedule import end_with_input, keep_schedule
 
     settings = load_settings()
     if until_input_ends:
         end_with_input()
-    keep_schedule(make_backups(settings, logged=True), Schedule(expression=settings.backup_schedule))
+    command = (sys.executable, "-m", "obms", "backup", "run", "--scheduled")
+    keep_schedule(
+        make_backups(settings, logged=True),
+        open_schedule(settings),
+        start=lambda backups: run_in_child(backups, command),
+    )

@@ -52,6 +52,7 @@ def run_as_json(made: "Run") -> dict[str, Any]:
         "copies": [],
         "removed": [],
         "seconds": made.seconds,
+        "stages": plain(made.stages),
     }
 
 

@@ -9,6 +9,7 @@ from obms.databases import Chunks
 from obms.errors import ObmsError
 
 CHUNK = 1 << 20
+CANCEL_SECONDS = 2.0
 # An error, or what makes one, of `name`, `detail` and the exit `status` (negative: the signal).
 Failure = Callable[..., ObmsError]
 
@@ -25,8 +26,17 @@ def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: F
                 yield chunk
             status = child.wait()
         finally:
-            child.kill()
+            _end(child)
         _check(command, status, complaints, error)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Ask first: pg_dump then cancels its query, which would go on waiting for a lock without it."""
+    child.terminate()
+    try:
+        child.wait(CANCEL_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 def write_to(
@@ -42,19 +52,27 @@ def write_to(
         assert child.stdin is not None
         broken = False  # the child stopped reading: its own complaint says why
         try:
-            for chunk in chunks:
-                child.stdin.write(chunk)
-        except BrokenPipeError:
-            broken = True
-        except BaseException:
-            child.kill()
-            raise
-        finally:
             try:
-                child.stdin.close()
+                for chunk in chunks:
+                    child.stdin.write(chunk)
             except BrokenPipeError:
                 broken = True
-        _check(command, child.wait() or int(broken), complaints, error)
+            broken |= _close(child.stdin)
+            status = child.wait()
+        except BaseException:
+            _end(child)
+            _close(child.stdin)
+            raise
+        _check(command, status or int(broken), complaints, error)
+
+
+def _close(pipe: IO[bytes]) -> bool:
+    """Close it, and tell whether the child had stopped reading before the last byte."""
+    try:
+        pipe.close()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _check(command: Sequence[str], status: int, complaints: IO[bytes], error: Failure) -> None:
