@@ -12,6 +12,7 @@ from obms.backup.codecs import Chain, Gzip
 from obms.backup.manifest import Check
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
+from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
 from obms.backup.storage import Folder
 from obms.badges import Seal, Site
 from obms.badges.carrying import carry_revocations
@@ -61,6 +62,17 @@ def open_site(settings: Settings) -> Site:
     return Site(base_url=settings.public_url(), seal=seal, clock=utc_now)
 
 
+def open_signer(settings: Settings) -> Signer | None:
+    """What signs manifests and verdicts, made of SECRET_KEY alone; None without it."""
+    return Signer(Seal(settings.secret()).derive(SEED_PURPOSE, SEED_SIZE)) if settings.secret_key else None
+
+
+def trusted_key(settings: Settings) -> str | None:
+    """The public key whose signatures the catalogue believes."""
+    signer = open_signer(settings)
+    return signer.public if signer else None
+
+
 def open_server(settings: Settings) -> Server:
     """The API's server; KeyMissing without SECRET_KEY."""
     settings.secret()
@@ -96,7 +108,8 @@ def _server(settings: Settings, database: Database) -> Server:
 
 def _backup_health(settings: Settings, schedule: Schedule) -> BackupHealth:
     storage, now = Folder(settings.backup_dir), utc_now()
-    newest, record = _newest_moment(newest_proven(storage, settings.kind())), read_record(storage)
+    newest = _newest_moment(newest_proven(storage, settings.kind(), trusted_key(settings)))
+    record = read_record(storage)
     age = None if newest is None else now - newest
     return BackupHealth(
         newest_proven=newest,
@@ -136,6 +149,7 @@ def open_backups(
         work=settings.backup_dir / WORK,
         version=__version__,
         sealing_key=site.seal.fingerprint if site.seal else None,
+        signer=open_signer(settings),
         probe=probe,
         migrate=lambda copy, name, version: migrations.migrate(copy.engine, name=name, version=version),
         check_keys=check,

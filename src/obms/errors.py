@@ -150,6 +150,12 @@ class NeedsConfirmation(Refused):
     hint = "Add --yes to do it, or --dry-run to see what it would do."
 
 
+class NotSigned(Refused):
+    """Refused: the manifest of {name} is not signed, so that anybody may have written it."""
+
+    hint = "If you know where it comes from, --accept-unsigned takes it as it is."
+
+
 class GrantMissing(Refused):
     """Refused: the role {role} may not {what}."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from obms.backup.catalog import find
+from obms.backup.catalog import Backup, find
 from obms.backup.manifest import Manifest
 from obms.databases import writing
 from obms.observe import Event
@@ -63,8 +63,12 @@ def assert_nothing_is_left(server: Deployment) -> None:
     assert scratch_databases(server) == []
 
 
+def found(server: Deployment, id: str) -> Backup:
+    return find(server.backups.storage, id, server.backups.trusted)
+
+
 def manifest_of(server: Deployment, id: str) -> Manifest:
-    manifest = find(server.backups.storage, id).manifest
+    manifest = found(server, id).manifest
     assert manifest is not None
     return manifest
 

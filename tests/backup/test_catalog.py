@@ -10,8 +10,9 @@ import pytest
 from obms.backup.catalog import Backup, find, free_name, read_catalog
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
 from obms.backup.storage import Folder
-from obms.errors import BackupNotFound
-from tests.backup.test_manifest import MANIFEST, VERDICT
+from obms.backup.trust import Accepted
+from obms.errors import BackupNotFound, KeyMissing
+from tests.backup.test_manifest import MANIFEST, OTHER, SIGNER, VERDICT
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -27,16 +28,16 @@ class Shelf:
         """A backup of so many days after the start; its file."""
         moment = START + timedelta(days=days)
         id = f"sqlite_backup_{moment:%Y-%m-%d_%H-%M-%S}"
-        manifest = replace(MANIFEST, id=id, file=f"{id}.db.gz", started_at=moment)
+        manifest = replace(MANIFEST, id=id, file=f"{id}.db.gz", started_at=moment).signed(SIGNER)
         self.folder.put(manifest.file, iter((b"image",)))
         self.folder.put(manifest.file + MANIFEST_END, iter((manifest.to_bytes(),)))
         if verdict is not None:
-            verdict = replace(verdict, id=id, manifest=manifest.fingerprint)
+            verdict = replace(verdict, id=id, manifest=manifest.fingerprint).signed(SIGNER)
             self.folder.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
         return manifest.file
 
     def only(self) -> Backup:
-        (backup,) = read_catalog(self.folder)
+        (backup,) = read_catalog(self.folder, SIGNER.public)
         return backup
 
 
@@ -47,7 +48,11 @@ def shelf(tmp_path: Path) -> Shelf:
 
 def test_it_lists_the_newest_first(shelf: Shelf) -> None:
     files = [shelf.add(days) for days in (1, 3, 2)]
-    assert [backup.file for backup in read_catalog(shelf.folder)] == [files[1], files[2], files[0]]
+    assert [backup.file for backup in read_catalog(shelf.folder, SIGNER.public)] == [
+        files[1],
+        files[2],
+        files[0],
+    ]
 
 
 def test_a_backup_that_is_proven_says_so(shelf: Shelf) -> None:
@@ -105,7 +110,7 @@ def test_k5_two_manifests_that_were_swapped_are_both_damaged(shelf: Shelf) -> No
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
-    assert [backup.state for backup in read_catalog(shelf.folder)] == ["damaged", "damaged"]
+    assert [backup.state for backup in read_catalog(shelf.folder, SIGNER.public)] == ["damaged", "damaged"]
 
 
 def test_k5_two_verdicts_that_were_swapped_prove_nothing(shelf: Shelf) -> None:
@@ -113,7 +118,7 @@ def test_k5_two_verdicts_that_were_swapped_prove_nothing(shelf: Shelf) -> None:
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
-    assert [backup.state for backup in read_catalog(shelf.folder)] == ["unproven", "unproven"]
+    assert [backup.state for backup in read_catalog(shelf.folder, SIGNER.public)] == ["unproven", "unproven"]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1])
@@ -128,14 +133,14 @@ def test_k2_foreign_files_are_not_listed(shelf: Shelf) -> None:
         (shelf.path / name).write_bytes(b"x")
     (shelf.path / "sqlite_backup_2026-11-22_00-00-00.db.gz.proof.json").write_bytes(b"{}")
     shutil.copytree(shelf.path, shelf.path / "sqlite_backup_2026-01-01_00-00-00.db.gz")
-    assert list(read_catalog(shelf.folder)) == []
+    assert list(read_catalog(shelf.folder, SIGNER.public)) == []
 
 
 def test_a_backup_is_found_by_its_id_and_by_its_file(shelf: Shelf) -> None:
     file = shelf.add(1)
     shelf.add(2)
-    assert find(shelf.folder, file).file == file
-    assert find(shelf.folder, file.removesuffix(".db.gz")).file == file
+    assert find(shelf.folder, file, SIGNER.public).file == file
+    assert find(shelf.folder, file.removesuffix(".db.gz"), SIGNER.public).file == file
 
 
 def test_latest_is_the_newest_that_is_proven(shelf: Shelf) -> None:
@@ -144,22 +149,22 @@ def test_latest_is_the_newest_that_is_proven(shelf: Shelf) -> None:
     shelf.add(3, None)
     shelf.add(4, replace(VERDICT, outcome="bad"))
     (shelf.path / shelf.add(5)).unlink()
-    assert find(shelf.folder, "latest").file == wanted
+    assert find(shelf.folder, "latest", SIGNER.public).file == wanted
 
 
 def test_without_a_proven_one_latest_names_the_way_to_prove_one(shelf: Shelf) -> None:
     file = shelf.add(1, None)
     with pytest.raises(BackupNotFound) as caught:
-        find(shelf.folder, "latest")
+        find(shelf.folder, "latest", SIGNER.public)
     assert caught.value.hint.startswith("None of 1 is proven.")
     assert file.removesuffix(".db.gz") in caught.value.hint
 
 
 def test_what_is_not_there_is_not_found(shelf: Shelf) -> None:
     with pytest.raises(BackupNotFound, match="'latest'"):
-        find(shelf.folder, "latest")
+        find(shelf.folder, "latest", SIGNER.public)
     with pytest.raises(BackupNotFound, match="'other'"):
-        find(shelf.folder, "other")
+        find(shelf.folder, "other", SIGNER.public)
 
 
 def test_b9_a_name_is_never_given_twice(shelf: Shelf) -> None:
@@ -189,6 +194,27 @@ def test_a_verdict_is_about_one_manifest_only(shelf: Shelf) -> None:
     file = shelf.add(1)
     manifest = shelf.only().manifest
     assert isinstance(manifest, Manifest)
-    another = replace(manifest, rows={"issuers": 2})
+    another = replace(manifest, rows={"issuers": 2}).signed(SIGNER)
     shelf.folder.put(file + MANIFEST_END, iter((another.to_bytes(),)))
     assert shelf.only().state == "unproven"
+
+
+def test_k5_a_verdict_that_another_key_signed_proves_nothing(shelf: Shelf) -> None:
+    """Nor does one that nobody signed, or any at all where there is no key to believe."""
+    path = shelf.path / f"{shelf.add(1)}{VERDICT_END}"
+    verdict = Verdict.from_bytes("v", path.read_bytes())
+    for forged in (verdict.signed(None), verdict.signed(OTHER)):
+        path.write_bytes(forged.to_bytes())
+        assert shelf.only().state == "unproven"
+    path.write_bytes(verdict.to_bytes())
+    assert shelf.only().state == "proven"
+    assert [backup.state for backup in read_catalog(shelf.folder, None)] == ["unproven"]
+
+
+def test_the_latest_of_another_server_is_named_and_taken_only_if_accepted(shelf: Shelf) -> None:
+    file = shelf.add(1)
+    with pytest.raises(KeyMissing, match=f"{file} was signed with another SECRET_KEY"):
+        find(shelf.folder, "latest", OTHER.public)
+    accepted = Accepted(other_key=True)
+    assert find(shelf.folder, "latest", OTHER.public, accepted=accepted).file == file
+    assert not find(shelf.folder, file, OTHER.public).proven

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from obms.backup.catalog import find
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
+from tests.backup.conftest import found
 from tests.deployment import Deployment
 from tests.postgres import Server
 
@@ -31,11 +31,11 @@ class Shelf:
 
     @property
     def image(self) -> Path:
-        return self.server.backup_dir / find(self.server.backups.storage, self.id).file
+        return self.server.backup_dir / found(self.server, self.id).file
 
     @property
     def other_image(self) -> Path:
-        return self.server.backup_dir / find(self.server.backups.storage, self.other).file
+        return self.server.backup_dir / found(self.server, self.other).file
 
     @property
     def manifest(self) -> Path:
@@ -188,9 +188,14 @@ def zero_manifest(shelf: Shelf) -> None:
     shelf.manifest.write_bytes(bytes(shelf.manifest.stat().st_size))
 
 
+def signed(shelf: Shelf, manifest: Manifest) -> bytes:
+    """A manifest as only the server itself can make it: were it not signed, that alone would be found."""
+    return manifest.signed(shelf.server.backups.signer).to_bytes()
+
+
 def rewrite(shelf: Shelf, **change: Any) -> None:
     """A manifest that is consistent in itself and says something else."""
-    shelf.manifest.write_bytes(replace(shelf.read_manifest(), **change).to_bytes())
+    shelf.manifest.write_bytes(signed(shelf, replace(shelf.read_manifest(), **change)))
 
 
 def other_sha(shelf: Shelf) -> None:
@@ -213,7 +218,7 @@ def of_other_under_this_name(shelf: Shelf) -> None:
     """The other's manifest, made to name this file."""
     manifest = Manifest.from_bytes("m", Path(f"{shelf.other_image}{MANIFEST_END}").read_bytes())
     here = shelf.read_manifest()
-    shelf.manifest.write_bytes(replace(manifest, id=here.id, file=here.file).to_bytes())
+    shelf.manifest.write_bytes(signed(shelf, replace(manifest, id=here.id, file=here.file)))
 
 
 KINDS: dict[str, Damage] = {
@@ -272,7 +277,7 @@ def test_k6_damage_is_found_by_verify(shelf: Shelf, kind: str) -> None:
     if answer.out:
         assert answer.json["ok"] is False
         assert answer.json["level"] is None
-    assert not find(shelf.server.backups.storage, shelf.id).proven
+    assert not found(shelf.server, shelf.id).proven
 
 
 def test_k6_there_are_at_least_thirty_kinds() -> None:
@@ -327,6 +332,6 @@ def test_k6_a_change_of_any_member_of_the_manifest_is_found(shelf: Shelf) -> Non
 def test_k6_a_verdict_that_was_changed_proves_nothing(shelf: Shelf, share: float) -> None:
     path = Path(f"{shelf.image}{VERDICT_END}")
     flip(path, int((path.stat().st_size - 1) * share))
-    assert not find(shelf.server.backups.storage, shelf.id).proven
+    assert not found(shelf.server, shelf.id).proven
     assert shelf.server.obms("backup", "verify", shelf.id).code == 0
-    assert find(shelf.server.backups.storage, shelf.id).proven
+    assert found(shelf.server, shelf.id).proven

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from obms.backup.catalog import find
-from tests.backup.conftest import Backed, execute
+from tests.backup.conftest import Backed, execute, found
 from tests.backup.test_damage import flip
 from tests.deployment import Deployment
 from tests.postgres import Server
 
 
 def is_proven(server: Deployment, id: str) -> bool:
-    return find(server.backups.storage, id).proven
+    return found(server, id).proven
 
 
 @pytest.mark.parametrize("level", ["intact", "restorable"])

@@ -121,7 +121,7 @@ def test_a_live_file_with_a_damaged_table_is_still_somewhere(backed_sqlite: Back
     if answer.json["set_aside"]:
         assert Path(answer.json["set_aside"]).read_bytes() == damaged
     else:
-        saved = find(server.backups.storage, answer.json["safety_backup"]).file
+        saved = find(server.backups.storage, answer.json["safety_backup"], server.backups.trusted).file
         assert gzip.decompress((server.backup_dir / saved).read_bytes()) == damaged
 
 
@@ -151,7 +151,7 @@ def test_a_clock_that_was_ahead_once_hides_no_later_backup(stocked_sqlite: Deplo
     assert ahead.proven
     assert server.application.backup_health().stale
     second, third = server.made_backup(), server.made_backup()
-    assert find(server.backups.storage, "latest").id == third["id"]
+    assert find(server.backups.storage, "latest", server.backups.trusted).id == third["id"]
     listed = [backup["id"] for backup in server.obms("backup", "list", "--json").json]
     assert listed == [third["id"], second["id"], ahead.manifest.id]
     health = server.application.backup_health()

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from obms.backup.catalog import find
-from obms.backup.manifest import MANIFEST_END, Manifest
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
+from obms.backup.signing import Signer
 from obms.badges import credentials as badges
 from obms.badges import examining
 from obms.databases import Database, writing
 from obms.schema import credentials, images, revocations, signing_keys, status_entries
-from tests.backup.conftest import manifest_of
+from tests.backup.conftest import found, manifest_of
 from tests.deployment import Deployment
 from tests.postgres import Server
 
@@ -36,7 +36,7 @@ class Original:
 
     @property
     def image(self) -> Path:
-        return self.server.backup_dir / find(self.server.backups.storage, self.id).file
+        return self.server.backup_dir / found(self.server, self.id).file
 
     def put(self, plain: bytes, **change: Any) -> None:
         """This image under this name, with a manifest that agrees with its bytes."""
@@ -47,7 +47,7 @@ class Original:
             "bytes": len(stored),
             "sha256": hashlib.sha256(stored).hexdigest(),
         }
-        manifest = replace(self.manifest, **{**honest, **change})
+        manifest = replace(self.manifest, **{**honest, **change}).signed(self.server.backups.signer)
         self.image.write_bytes(stored)
         Path(f"{self.image}{MANIFEST_END}").write_bytes(manifest.to_bytes())
 
@@ -259,3 +259,82 @@ def test_k7_what_is_wrong_is_not_restored(original: Original) -> None:
     assert answer.code == 5
     assert "rows" in answer.err
     assert original.server.database.facts() == before
+
+
+def put_older_image_of_equal_counts(original: Original) -> Manifest:
+    """One value was changed since, and the image from before it lies there, with its right hashes."""
+    rename = run("UPDATE users SET username = username || '?'")
+    with changed_copy(original, rename) as copy, copy.snapshot() as snapshot:
+        plain = b"".join(snapshot.chunks())
+        digests = snapshot.facts().digests
+    original.put(plain, digests=digests)
+    return original.manifest
+
+
+def write_manifest(original: Original, manifest: Manifest) -> None:
+    Path(f"{original.image}{MANIFEST_END}").write_bytes(manifest.to_bytes())
+
+
+def forge_verdict(original: Original, manifest: Manifest, signer: Signer | None) -> None:
+    """A verdict about this manifest that says it is proven, written by somebody else."""
+    path = Path(f"{original.image}{VERDICT_END}")
+    verdict = Verdict.from_bytes("v", path.read_bytes())
+    path.write_bytes(replace(verdict, manifest=manifest.fingerprint).signed(signer).to_bytes())
+
+
+STRANGER = Signer(b"somebody else's key".ljust(32))
+
+
+@pytest.mark.parametrize(
+    ("signer", "code", "said"),
+    [(None, 8, "--accept-unsigned"), (STRANGER, 10, "--accept-other-key")],
+    ids=["not signed", "signed by a stranger"],
+)
+def test_k7_an_older_image_under_a_rewritten_manifest_is_found(
+    original: Original, signer: Signer | None, code: int, said: str
+) -> None:
+    """All in it agrees, a forged verdict too; but only the holder of SECRET_KEY can sign it."""
+    manifest = put_older_image_of_equal_counts(original).signed(signer)
+    write_manifest(original, manifest)
+    forge_verdict(original, manifest, signer)
+    server = original.server
+    (listed,) = server.obms("backup", "list", "--json").json
+    assert (listed["state"], listed["signature"]) == ("unproven", "other" if signer else "none")
+    assert "signed" in server.obms("backup", "list").out
+    before = server.database.facts()
+    for name in (original.id, "latest"):
+        refused = server.obms("restore", name, "--yes")
+        assert refused.code == code, refused.err
+        assert said in refused.err
+    judged = server.obms("backup", "verify", original.id, "--json")
+    assert (judged.code, judged.json["outcome"], judged.json["level"]) == (6, "unknown", "restorable")
+    assert [check["name"] for check in judged.json["checks"] if not check["ok"]] == ["signature"]
+    assert said in judged.err
+    assert server.database.facts() == before
+
+
+def test_k7_a_manifest_rewritten_under_its_old_signature_is_damage(original: Original) -> None:
+    manifest = put_older_image_of_equal_counts(original)
+    write_manifest(original, replace(manifest, reason="another"))
+    assert original.server.obms("backup", "verify", original.id).code == 5
+    assert original.server.obms("restore", original.id, "--yes").code == 5
+
+
+@pytest.mark.parametrize("signer", [None, STRANGER], ids=["not signed", "signed by a stranger"])
+def test_a_manifest_that_is_not_ours_can_be_accepted_and_is_then_vouched_for(
+    original: Original, signer: Signer | None
+) -> None:
+    server, option = original.server, "--accept-other-key" if signer else "--accept-unsigned"
+    write_manifest(original, original.manifest.signed(signer))
+    assert server.obms("restore", original.id, "--dry-run").code == (10 if signer else 8)
+    assert server.obms("restore", original.id, "--dry-run", option).code == 0
+    assert server.obms("backup", "verify", original.id, option).code == 0
+    (listed,) = server.obms("backup", "list", "--json").json
+    assert (listed["state"], listed["signature"]) == ("proven", "other" if signer else "none")
+    # The proof is signed with our key, and names this very manifest.
+    assert server.obms("backup", "verify", original.id).code == 0
+    restored = server.obms("restore", "latest", "--yes", "--json")
+    assert restored.code == 0, restored.err
+    (told,) = [check for check in restored.json["checks"] if check["name"] == "signature"]
+    assert told["ok"]
+    assert "signed with this SECRET_KEY names it" in told["detail"]

@@ -76,7 +76,7 @@ def judge_restore(made: Deployment, known: Known) -> Iterator[str]:
 
 
 def catalog(made: Deployment) -> list[Backup]:
-    return list(read_catalog(made.backups.storage))
+    return list(read_catalog(made.backups.storage, made.backups.trusted))
 
 
 def _old_or_new(made: Deployment, known: Known) -> Iterator[str]:

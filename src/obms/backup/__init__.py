@@ -7,6 +7,7 @@ from pathlib import Path
 
 from obms.backup.codecs import Chain
 from obms.backup.manifest import Check
+from obms.backup.signing import Signer
 from obms.backup.storage import Folder
 from obms.databases import Carry, Database
 from obms.observe import Clock, Hook
@@ -21,7 +22,8 @@ class Backups:
     `chain` is what new images pass through, and decodes every image. `probe` is the application's
     own proof, run on a scratch copy. `migrate` brings a loaded copy, named and versioned for the
     error, to today's schema. `check_keys` raises KeyMissing when the copy was sealed with another
-    key. `sealing_key` is the fingerprint of ours. A run is ended after `timeout`, if not zero.
+    key. `sealing_key` is the fingerprint of ours. `signer` signs manifests and verdicts; without it
+    they are not signed, and none is believed. A run is ended after `timeout`, if not zero.
     """
 
     database: Database
@@ -30,6 +32,7 @@ class Backups:
     work: Path
     version: str
     sealing_key: str | None
+    signer: Signer | None
     probe: Probe
     migrate: Callable[[Database, str, str], object]
     check_keys: Callable[[Database], None]
@@ -37,3 +40,8 @@ class Backups:
     clock: Clock
     notify: Hook
     timeout: timedelta = timedelta()
+
+    @property
+    def trusted(self) -> str | None:
+        """The public key whose signatures are believed."""
+        return self.signer.public if self.signer else None

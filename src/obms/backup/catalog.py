@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Literal
 
-from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Signature, Verdict
 from obms.backup.storage import Storage
+from obms.backup.trust import NOTHING_MORE, Accepted, refusal
 from obms.errors import BackupDamaged, BackupNotFound
 
 PREFIXES = {"sqlite": "sqlite_backup_", "postgresql": "postgres_backup_"}
@@ -21,7 +22,10 @@ State = Literal["proven", "unproven", "bad", "damaged", "orphan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """One backup as the files tell it. Without a manifest it is an orphan, or damaged, and never counts."""
+    """One backup as the files tell it. Without a manifest it is an orphan, or damaged, and never counts.
+
+    `trusted` is the public key whose signed verdicts are believed.
+    """
 
     id: str
     file: str
@@ -30,6 +34,7 @@ class Backup:
     manifest: Manifest | None = None
     verdict: Verdict | None = None
     problem: str | None = None
+    trusted: str | None = None
 
     @property
     def state(self) -> State:
@@ -41,20 +46,38 @@ class Backup:
             return "unproven"
         if self.verdict.outcome == "bad":
             return "bad"
-        return "proven" if self.verdict.proven else "unproven"
+        return "proven" if self.verdict.proven and self._signature_of(self.verdict) == "ours" else "unproven"
 
     @property
     def proven(self) -> bool:
         return self.state == "proven"
 
+    @property
+    def signature(self) -> Signature | None:
+        """Whose signature the manifest bears; None where there is no whole one."""
+        return self._signature_of(self.manifest) if self.manifest else None
 
-def read_catalog(storage: Storage) -> Iterator[Backup]:
-    """Every backup, newest first, read as it is asked for; what is damaged or lacks its manifest is named."""
+    def counts_as_proven(self, accepted: Accepted) -> bool:
+        """Whether it is proven, if what its manifest's signer says in a verdict is accepted too."""
+        if self.proven or self.manifest is None or self.verdict is None or self.problem:
+            return self.proven
+        same = self.verdict.signed_by == self.manifest.signed_by
+        return self.verdict.proven and same and accepted.accepts(self._signature_of(self.manifest))
+
+    def _signature_of(self, document: Manifest | Verdict) -> Signature:
+        return document.signature_seen_by(self.trusted)
+
+
+def read_catalog(storage: Storage, trusted: str | None) -> Iterator[Backup]:
+    """Every backup, newest first, read as it is asked for; what is damaged or lacks its manifest is named.
+
+    Only verdicts signed with the `trusted` key make a backup proven; with None there is no such key.
+    """
     names = set(storage.names())
     images = {name for name in names if IMAGE.fullmatch(name)}
     images |= {name.removesuffix(MANIFEST_END) for name in names if _is_manifest(name)}
     for name in sorted(images, key=_stamp, reverse=True):
-        yield _read_backup(storage, name, names)
+        yield replace(_read_backup(storage, name, names), trusted=trusted)
 
 
 def _stamp(file: str) -> tuple[str, str]:
@@ -118,19 +141,31 @@ def read_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
     return verdict if verdict.manifest == manifest.fingerprint else None
 
 
-def find(storage: Storage, name: str) -> Backup:
+def find(storage: Storage, name: str, trusted: str | None, *, accepted: Accepted = NOTHING_MORE) -> Backup:
     """The backup of this id or file name, or the newest proven one for `latest`; else BackupNotFound."""
-    catalog = list(read_catalog(storage))
-    wanted = (backup for backup in catalog if name in (backup.id, backup.file))
+    catalog = list(read_catalog(storage, trusted))
     if name == "latest":
-        wanted = (backup for backup in catalog if backup.proven)
-    found = next(wanted, None)
-    if found is not None:
-        return found
-    if name == "latest" and catalog:
-        hint = f"None of {len(catalog)} is proven. `obms backup verify {catalog[0].id}` judges the newest."
-        raise BackupNotFound(name=name, hint=hint)
-    raise BackupNotFound(name=name)
+        return _latest(catalog, accepted)
+    found = next((backup for backup in catalog if name in (backup.id, backup.file)), None)
+    if found is None:
+        raise BackupNotFound(name=name)
+    return found
+
+
+def _latest(catalog: list[Backup], accepted: Accepted) -> Backup:
+    """The newest proven one; where none is, the newest of those that another key's holder calls proven."""
+    if not catalog:
+        raise BackupNotFound(name="latest")
+    anybody = Accepted(not_signed=True, other_key=True)
+    claimed = None
+    for allowed in (NOTHING_MORE, accepted, anybody):
+        claimed = next((backup for backup in catalog if backup.counts_as_proven(allowed)), None)
+        if claimed is not None and allowed is not anybody:
+            return claimed
+    if claimed is not None and claimed.signature is not None:
+        raise refusal(claimed.file, claimed.signature)
+    hint = f"None of {len(catalog)} is proven. `obms backup verify {catalog[0].id}` judges the newest."
+    raise BackupNotFound(name="latest", hint=hint)
 
 
 def free_name(storage: Storage, kind: str, now: datetime, ending: str) -> tuple[str, str]:

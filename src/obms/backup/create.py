@@ -79,7 +79,7 @@ def create(backups: Backups, *, reason: str, stages: Stages | None = None) -> Ma
             digests=facts.digests,
             sealing_key=backups.sealing_key,
             tools=snapshot.tools,
-        )
+        ).signed(backups.signer)
         storage.put(file + MANIFEST_END, iter((manifest.to_bytes(),)))
     except BaseException:
         _withdraw(backups, file)

@@ -3,19 +3,24 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
+from obms.backup.signing import Signer, is_signature
 from obms.errors import BackupDamaged
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no signatures
 MANIFEST_END = ".json"
 VERDICT_END = ".proof.json"
 LEVELS = ("intact", "restorable", "proven")
 
 Level = Literal["intact", "restorable", "proven"]
 Outcome = Literal["good", "bad", "unknown"]
+Signature = Literal["ours", "other", "none"]
+
+# Members that came later: where they are empty they are not written, so that older documents stay whole.
+LATER = ("signed_by", "signature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +35,38 @@ class Check:
 class _Document:
     """JSON that notices each changed byte: it ends with a digest of itself, and has one spelling only."""
 
+    signed_by: str
+    signature: str
+
     def to_bytes(self) -> bytes:
-        content = {name.name: getattr(self, name.name) for name in fields(self)}  # type: ignore[arg-type]
+        content = self._content()
         return _spell(content | {"digest": _digest(content)})
+
+    def signed(self, signer: Signer | None) -> Self:
+        """This document with a signature; without a signer, with none."""
+        named = replace(self, signed_by=signer.public if signer else "", signature="")  # type: ignore[type-var]
+        if signer is None:
+            return named
+        return replace(named, signature=signer.sign(named.statement()))  # type: ignore[type-var]
+
+    def signature_seen_by(self, trusted: str | None) -> Signature:
+        """Whose signature it bears, to one who trusts this public key."""
+        if not self.signature:
+            return "none"
+        return "ours" if self.signed_by == trusted else "other"
+
+    def _content(self) -> dict[str, object]:
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names if name not in LATER or getattr(self, name)}
+
+    def statement(self) -> bytes:
+        """What is signed: the kind of document, and all of it but the signature."""
+        content = {name: value for name, value in self._content().items() if name != "signature"}
+        return type(self).__name__.encode() + b"\n" + _spell(content)
 
     @classmethod
     def from_bytes(cls, name: str, data: bytes) -> Self:
-        """BackupDamaged unless `data` is what `to_bytes` wrote."""
+        """BackupDamaged unless `data` is what `to_bytes` wrote, with no signature or a true one."""
         try:
             content = json.loads(data)
             digest = content.pop("digest")
@@ -46,6 +76,9 @@ class _Document:
             raise BackupDamaged(name=name, detail="it cannot be read") from error
         if spelled != data or digest != _digest(content):
             raise BackupDamaged(name=name, detail="it was changed after it was written")
+        signed = document.signed_by or document.signature
+        if signed and not is_signature(document.signed_by, document.signature, document.statement()):
+            raise BackupDamaged(name=name, detail="its signature is not that of its content")
         return document
 
     @classmethod
@@ -97,6 +130,8 @@ class Manifest(_Document):
     digests: Mapping[str, str]
     sealing_key: str | None
     tools: Mapping[str, str]
+    signed_by: str = ""
+    signature: str = ""
     format: int = FORMAT
 
     @property
@@ -122,6 +157,8 @@ class Verdict(_Document):
     checks: tuple[Check, ...]
     hint: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    signed_by: str = ""
+    signature: str = ""
     format: int = FORMAT
 
     @property

@@ -14,6 +14,7 @@ from obms.backup.catalog import read_verdict
 from obms.backup.create import Meter
 from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Outcome, Verdict
 from obms.backup.storage import write_all
+from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
 from obms.databases import Chunks, Database, Facts, digests
 from obms.errors import (
     BackupDamaged,
@@ -29,14 +30,54 @@ from obms.observe import Event
 SPOOL_PREFIX = "spool-"
 
 
-def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> Verdict:
+def prove(
+    backups: Backups,
+    manifest: Manifest,
+    *,
+    level: Level = "proven",
+    accepted: Accepted = NOTHING_MORE,
+) -> Verdict:
     """Judge a backup up to `level`, and keep the verdict beside it. Every failure is in the verdict.
 
     A proof stands, where its bytes are intact, against a judgement that went less far or could not be made.
     """
+    kept = read_verdict(backups.storage, manifest)
+    believed = kept is not None and kept.signature_seen_by(backups.trusted) == "ours"
+    vouched = believed and kept is not None and kept.proven
+    signature = check_signature(manifest, backups.trusted, vouched=vouched, accepted=accepted)
     checks: list[Check] = []
-    outcome: Outcome = "good"
     digest: dict[str, str] = {}
+    outcome, hint = _look(backups, manifest, level, checks, digest)
+    if outcome == "good" and not signature.ok:
+        # What the bytes are was judged by a manifest that anybody may have written.
+        outcome, hint = "unknown", refusal(manifest.file, manifest.signature_seen_by(backups.trusted)).hint
+    reached = _reached(checks, level)
+    if reached == "proven" and not signature.ok:
+        reached = "restorable"
+    checks.append(signature)
+    verdict = Verdict(
+        id=manifest.id,
+        manifest=manifest.fingerprint,
+        outcome=outcome,
+        level=reached,
+        wanted=level,
+        judged_at=backups.clock(),
+        checks=tuple(checks),
+        hint=hint,
+        digests=digest,
+    ).signed(backups.signer)
+    if not _stands(kept, verdict, believed=believed):
+        backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
+    facts = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
+    backups.notify(Event(name="backup.judged", ok=verdict.ok, facts=facts))
+    return verdict
+
+
+def _look(
+    backups: Backups, manifest: Manifest, level: Level, checks: list[Check], digest: dict[str, str]
+) -> tuple[Outcome, str]:
+    """Make the checks; the outcome of them, and what to do about it."""
+    outcome: Outcome = "good"
     hint = ""
     try:
         with spool_folder(backups.work) as folder:
@@ -50,29 +91,14 @@ def prove(backups: Backups, manifest: Manifest, *, level: Level = "proven") -> V
         checks.append(Check(name=type(error).__name__, ok=False, detail=str(error)))
     if outcome == "good" and not all(check.ok for check in checks):
         outcome = "bad"
-    verdict = Verdict(
-        id=manifest.id,
-        manifest=manifest.fingerprint,
-        outcome=outcome,
-        level=_reached(checks, level),
-        wanted=level,
-        judged_at=backups.clock(),
-        checks=tuple(checks),
-        hint=hint,
-        digests=digest,
-    )
-    if not _stands(read_verdict(backups.storage, manifest), verdict):
-        backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
-    facts = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
-    backups.notify(Event(name="backup.judged", ok=verdict.ok, facts=facts))
-    return verdict
+    return outcome, hint
 
 
-def _stands(kept: Verdict | None, verdict: Verdict) -> bool:
+def _stands(kept: Verdict | None, verdict: Verdict, *, believed: bool) -> bool:
     """Whether the kept verdict tells more than the new one, which says nothing against it."""
     if kept is None or not kept.ok or verdict.outcome == "bad" or verdict.level is None:
         return False
-    return verdict.outcome == "unknown" or _rank(verdict) < _rank(kept)
+    return verdict.outcome == "unknown" or (believed and _rank(verdict) < _rank(kept))
 
 
 def _rank(verdict: Verdict) -> int:

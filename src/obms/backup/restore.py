@@ -25,6 +25,7 @@ from obms.backup.prove import (
 )
 from obms.backup.run import clean_up
 from obms.backup.source import Source, resolve
+from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
 from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
@@ -69,16 +70,16 @@ class Restored:
     seconds: float
 
 
-def plan(backups: Backups, name: str) -> Plan:
+def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> Plan:
     """Check the backup as far as that goes without a database, and tell what a restore would do."""
-    source = resolve(backups.storage, name)
+    source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
+    _require_trust(backups, source, accepted)
     backups.database.check_rights()
     with locked(backups), spool_folder(backups.work) as folder:
         image, _ = _decode(backups, source, folder)
         kind = _kind_of(image, source.file)
         require_same_kind(backups, kind, source.file)
         _require_space_to_load(backups, image)
-    _require_same_key(backups, source)
     live = backups.database.facts(digests=False).rows if backups.database.exists() else None
     return Plan(
         id=source.id,
@@ -96,24 +97,24 @@ def plan(backups: Backups, name: str) -> Plan:
     )
 
 
-def restore(backups: Backups, name: str, *, accept_other_key: bool = False) -> Restored:
+def restore(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> Restored:
     """Replace the live database by a backup, as a whole; the old content goes into a safety backup.
 
     Killed at any moment it leaves the old database or the new one, and a second try works.
     KeyMissing, with nothing touched, when the backup was sealed with another SECRET_KEY, unless
-    that is accepted: its badges verify, and cannot be signed with until the key is set.
+    that is accepted: its badges verify, and cannot be signed with until the key is set. NotSigned
+    when anybody may have written its manifest.
     """
     started = time.monotonic()
     with locked(backups):
         clean_up(backups)
-        source = resolve(backups.storage, name)
+        source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
         backups.database.check_rights()
-        if not accept_other_key:
-            _require_same_key(backups, source)
+        trust = _require_trust(backups, source, accepted)
         with _loaded(backups, source) as (scratch, facts, checks):
-            _fit(backups, source, scratch, accept_other_key=accept_other_key)
+            _fit(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _switch(backups, source, scratch)
-            done = _after(backups, facts, done, checks)
+            done = _after(backups, facts, done, [*trust, *checks])
     backups.notify(Event(name="restore.done", facts={"id": done.id, "safety_backup": done.safety_backup}))
     return replace(done, seconds=round(time.monotonic() - started, 3))
 
@@ -136,7 +137,7 @@ def undo(backups: Backups) -> Restored:
     safety = last_safety_backup(backups)
     previous = backups.database.previous(safety)
     if previous is None:
-        return restore(backups, safety, accept_other_key=True)
+        return restore(backups, safety, accepted=Accepted(other_key=True, not_signed=backups.signer is None))
     started = time.monotonic()
     with locked(backups):
         facts = previous.facts(digests=False)
@@ -222,6 +223,18 @@ def _require_same_key(backups: Backups, source: Source) -> None:
             hint="Set SECRET_KEY to the key of that server. "
             "If it is lost for good, --accept-other-key restores what verifies.",
         )
+
+
+def _require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[Check]:
+    """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted."""
+    if not accepted.other_key:
+        _require_same_key(backups, source)
+    if source.manifest is None:
+        return []
+    check = check_signature(source.manifest, backups.trusted, vouched=source.proven, accepted=accepted)
+    if not check.ok:
+        raise refusal(source.file, source.manifest.signature_seen_by(backups.trusted))
+    return [check]
 
 
 def _save_live(backups: Backups) -> str | None:

@@ -15,6 +15,7 @@ from obms.backup.source import resolve
 from obms.backup.stages import Stages
 from obms.backup.storage import Storage
 from obms.backup.time_limit import time_limit
+from obms.backup.trust import NOTHING_MORE, Accepted
 from obms.errors import BackupDamaged, ObmsError, StorageFailed
 from obms.observe import Event
 
@@ -123,21 +124,24 @@ def read_record(storage: Storage) -> Record | None:
         return None
 
 
-def verify(backups: Backups, name: str, *, level: Level = "proven") -> Verdict:
+def verify(
+    backups: Backups, name: str, *, level: Level = "proven", accepted: Accepted = NOTHING_MORE
+) -> Verdict:
     """Judge one backup, and keep the verdict. BackupDamaged when there is no whole manifest to judge by."""
     with locked(backups):
         sweep_spools(backups.work)
-        source = resolve(backups.storage, name)
+        source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
         if source.manifest is None:
             raise BackupDamaged(name=source.file, detail=NO_MANIFEST, hint=ORPHAN_HINT)
-        return prove(replace(backups, storage=source.storage), source.manifest, level=level)
+        there = replace(backups, storage=source.storage)
+        return prove(there, source.manifest, level=level, accepted=accepted)
 
 
 NO_MANIFEST = "it has no manifest, so that there is nothing to compare it with"
 ORPHAN_HINT = "`obms restore PATH --dry-run` tells whether a file without manifest can be restored."
 
 
-def newest_proven(storage: Storage, kind: str) -> Backup | None:
+def newest_proven(storage: Storage, kind: str, trusted: str | None) -> Backup | None:
     """The newest backup of this kind of database that counts."""
-    backups = (backup for backup in read_catalog(storage) if backup.database == kind)
+    backups = (backup for backup in read_catalog(storage, trusted) if backup.database == kind)
     return next((backup for backup in backups if backup.proven), None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from obms.backup.catalog import find, read_manifest, read_verdict
 from obms.backup.manifest import MANIFEST_END, Manifest, Verdict
 from obms.backup.storage import Folder
+from obms.backup.trust import NOTHING_MORE, Accepted
 from obms.errors import BackupDamaged, BackupNotFound
 
 LONGEST_NAME = 255  # bytes, of a file
@@ -19,6 +20,7 @@ class Source:
     storage: Folder
     manifest: Manifest | None
     verdict: Verdict | None = None
+    trusted: str | None = None
 
     @property
     def id(self) -> str:
@@ -26,29 +28,42 @@ class Source:
 
     @property
     def proven(self) -> bool:
-        return self.verdict is not None and self.verdict.proven
+        verdict = self.verdict
+        return verdict is not None and verdict.proven and verdict.signature_seen_by(self.trusted) == "ours"
 
 
-def resolve(storage: Folder, name: str) -> Source:
+def resolve(storage: Folder, name: str, trusted: str | None, *, accepted: Accepted = NOTHING_MORE) -> Source:
     """`latest`, an id, a file name in the folder, or a path to any file; else BackupNotFound."""
     path = Path(name)
     if len(path.name.encode()) > LONGEST_NAME:
         raise BackupNotFound(name=name)
     if path.is_file() and path.parent.resolve() != storage.path.resolve():
-        return _source_of_file(Folder(path.parent), path.name)
+        return _source_of_file(Folder(path.parent), path.name, trusted)
     try:
-        backup = find(storage, path.name if path.is_file() else name)
+        backup = find(storage, path.name if path.is_file() else name, trusted, accepted=accepted)
     except BackupNotFound:
         if path.is_file():
-            return _source_of_file(storage, path.name)
+            return _source_of_file(storage, path.name, trusted)
         raise
     if backup.problem:
         raise BackupDamaged(name=backup.file, detail=backup.problem)
-    return Source(file=backup.file, storage=storage, manifest=backup.manifest, verdict=backup.verdict)
+    return Source(
+        file=backup.file,
+        storage=storage,
+        manifest=backup.manifest,
+        verdict=backup.verdict,
+        trusted=trusted,
+    )
 
 
-def _source_of_file(folder: Folder, file: str) -> Source:
+def _source_of_file(folder: Folder, file: str, trusted: str | None) -> Source:
     if file + MANIFEST_END not in set(folder.names(file)):
         return Source(file=file, storage=folder, manifest=None)
     manifest = read_manifest(folder, file)
-    return Source(file=file, storage=folder, manifest=manifest, verdict=read_verdict(folder, manifest))
+    return Source(
+        file=file,
+        storage=folder,
+        manifest=manifest,
+        verdict=read_verdict(folder, manifest),
+        trusted=trusted,
+    )

@@ -13,7 +13,15 @@ import typer
 
 from obms import __version__
 from obms.cli import backups
-from obms.cli.common import NAME_HELP, AsJson, load_settings, make_backups, make_server
+from obms.cli.common import (
+    NAME_HELP,
+    AcceptOtherKey,
+    AcceptUnsigned,
+    AsJson,
+    load_settings,
+    make_backups,
+    make_server,
+)
 from obms.cli.output import plain, plan_as_text, restored_as_text, show
 from obms.errors import NeedsConfirmation, ObmsError
 
@@ -122,10 +130,8 @@ def restore(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last restore replaced.")] = False,
-    accept_other_key: Annotated[
-        bool,
-        typer.Option("--accept-other-key", help="Restore although it was sealed with another SECRET_KEY."),
-    ] = False,
+    accept_other_key: AcceptOtherKey = False,
+    accept_unsigned: AcceptUnsigned = False,
     as_json: AsJson = False,
 ) -> None:
     """Replace the database by a backup, in one step; later revocations stay, and there is a way back.
@@ -133,20 +139,19 @@ def restore(
     Example: obms restore latest --yes
     """
     from obms.backup import restore as restoring
+    from obms.backup.trust import Accepted
 
     if (name is None) != undo:
         raise typer.BadParameter("name one backup, or --undo")
     everything = make_backups(load_settings())
+    accepted = Accepted(not_signed=accept_unsigned, other_key=accept_other_key)
     if dry_run:
-        plan = restoring.plan(everything, name or restoring.last_safety_backup(everything))
+        plan = restoring.plan(everything, name or restoring.last_safety_backup(everything), accepted=accepted)
         show(plain(plan), plan_as_text(plain(plan)), as_json=as_json)
         return
     if not yes:
         _ask(name or "what the last restore replaced")
-    if undo:
-        done = restoring.undo(everything)
-    else:
-        done = restoring.restore(everything, str(name), accept_other_key=accept_other_key)
+    done = restoring.restore(everything, name, accepted=accepted) if name else restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
 
 

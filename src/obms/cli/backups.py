@@ -9,8 +9,24 @@ from typing import Annotated
 
 import typer
 
-from obms.cli.common import AsJson, Name, load_settings, make_backups, require_good
-from obms.cli.output import backup_as_json, checks_as_text, plain, run_as_json, run_as_text, show, size
+from obms.cli.common import (
+    AcceptOtherKey,
+    AcceptUnsigned,
+    AsJson,
+    Name,
+    load_settings,
+    make_backups,
+    require_good,
+)
+from obms.cli.output import (
+    backup_as_json,
+    backup_as_text,
+    checks_as_text,
+    plain,
+    run_as_json,
+    run_as_text,
+    show,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -52,17 +68,18 @@ def list_all(*, as_json: AsJson = False) -> None:
 
     Example: obms backup list
     """
+    from obms.app import trusted_key
     from obms.backup.catalog import read_catalog
     from obms.backup.storage import Folder
 
-    rows = [backup_as_json(backup) for backup in read_catalog(Folder(load_settings().backup_dir))]
+    settings = load_settings()
+    catalog = read_catalog(Folder(settings.backup_dir), trusted_key(settings))
+    rows = [backup_as_json(backup) for backup in catalog]
     if as_json:
         show(rows, "", as_json=as_json)
         return
     for row in rows:
-        typer.echo(
-            f"{row['id']}  {row['state']:<9} {size(row['bytes']):>9}  {row['proven_at'] or ''}".rstrip()
-        )
+        typer.echo(backup_as_text(row))
     if not rows:
         typer.echo("There is no backup yet. `obms backup run` makes one.")
 
@@ -73,10 +90,12 @@ def show_one(name: Name, *, as_json: AsJson = False) -> None:
 
     Example: obms backup show latest
     """
+    from obms.app import trusted_key
     from obms.backup.catalog import find
     from obms.backup.storage import Folder
 
-    backup = find(Folder(load_settings().backup_dir), name)
+    settings = load_settings()
+    backup = find(Folder(settings.backup_dir), name, trusted_key(settings))
     shown = backup_as_json(backup) | {
         "manifest": plain(backup.manifest) if backup.manifest else None,
         "proof": plain(backup.verdict) if backup.verdict else None,
@@ -90,6 +109,8 @@ def verify(
     name: Name,
     *,
     level: Annotated[LevelName, typer.Option(help="How far to go.")] = LevelName.proven,
+    accept_other_key: AcceptOtherKey = False,
+    accept_unsigned: AcceptUnsigned = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a backup again: its bytes, a restore of it, the application on that.
@@ -97,8 +118,10 @@ def verify(
     Example: obms backup verify latest
     """
     from obms.backup.run import verify as judge
+    from obms.backup.trust import Accepted
 
-    verdict = judge(make_backups(load_settings()), name, level=level.value)
+    accepted = Accepted(not_signed=accept_unsigned, other_key=accept_other_key)
+    verdict = judge(make_backups(load_settings()), name, level=level.value, accepted=accepted)
     result = {
         "id": verdict.id,
         "ok": verdict.ok,

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 NAME_HELP = "An id, a file name, a path to a file, or `latest`."
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+AcceptUnsigned = Annotated[
+    bool, typer.Option("--accept-unsigned", help="Take it although its manifest is not signed.")
+]
+AcceptOtherKey = Annotated[
+    bool, typer.Option("--accept-other-key", help="Take it although it was made with another SECRET_KEY.")
+]
 Name = Annotated[str, typer.Argument(help=NAME_HELP)]
 
 

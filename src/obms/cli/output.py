@@ -78,7 +78,18 @@ def backup_as_json(backup: "Backup") -> dict[str, Any]:
         "proven": backup.proven,
         "proven_at": plain(backup.verdict.judged_at) if backup.verdict and backup.proven else None,
         "state": backup.state,
+        "signature": backup.signature,
     }
+
+
+SIGNATURES = {"none": "not signed", "other": "signed with another SECRET_KEY"}
+
+
+def backup_as_text(row: Mapping[str, Any]) -> str:
+    """One line of the list."""
+    notes = [row["proven_at"] or "", SIGNATURES.get(row["signature"], "")]
+    line = f"{row['id']}  {row['state']:<9} {size(row['bytes']):>9}  {'  '.join(filter(None, notes))}"
+    return line.rstrip()
 
 
 def plan_as_text(plan: Mapping[str, Any]) -> str:
