@@ -152,6 +152,9 @@ def open_backups(
         signer=open_signer(settings),
         probe=probe,
         migrate=lambda copy, name, version: migrations.migrate(copy.engine, name=name, version=version),
+        make_tables=lambda copy, revision, name, version: migrations.migrate(
+            copy.engine, to=revision, name=name, version=version
+        ),
         check_keys=check,
         carry=carry_revocations,
         clock=utc_now,

@@ -64,14 +64,6 @@ def test_r9_what_is_no_backup_is_refused_whatever_its_name(backed: Backed, conte
     assert_nothing_is_left(server)
 
 
-def test_r7_a_backup_of_the_other_kind_is_refused(sqlite: Deployment, postgresql: Deployment) -> None:
-    sqlite.seed(12)
-    made = sqlite.obms("backup", "run", "--no-prove", "--json").json
-    answer = postgresql.obms("restore", str(sqlite.backup_dir / made["file"]), "--yes")
-    assert answer.code == 8
-    assert "DB_TYPE=sqlite" in answer.err
-
-
 def downgrade(database: Database) -> None:
     """The database as the first revision made it."""
     with database.engine.begin() as connection:

@@ -51,12 +51,14 @@ def test_what_could_not_be_judged_is_not_judged(backed_postgresql: Backed, postg
     assert is_proven(server, made["id"])
 
 
-def test_a_backup_of_the_other_kind_is_not_called_bad(backed_sqlite: Backed, postgresql: Deployment) -> None:
-    server, made = backed_sqlite
-    assert server.backup_dir == postgresql.backup_dir
+def test_what_the_other_kind_cannot_hold_does_not_make_a_backup_bad(
+    stocked_sqlite: Deployment, postgresql: Deployment
+) -> None:
+    execute(stocked_sqlite, "UPDATE achievements SET name = 'a' || char(0)")
+    made = stocked_sqlite.made_backup()
     answer = postgresql.obms("backup", "verify", made["id"], "--json")
     assert (answer.code, answer.json["outcome"]) == (6, "unknown")
-    assert "Set DB_TYPE=sqlite" in answer.err
+    assert "DB_TYPE=sqlite" in answer.err
     assert is_proven(postgresql, made["id"])
     assert postgresql.obms("backup", "verify", made["id"], "--level", "intact").code == 0
 

@@ -21,9 +21,10 @@ class Backups:
 
     `chain` is what new images pass through, and decodes every image. `probe` is the application's
     own proof, run on a scratch copy. `migrate` brings a loaded copy, named and versioned for the
-    error, to today's schema. `check_keys` raises KeyMissing when the copy was sealed with another
-    key. `sealing_key` is the fingerprint of ours. `signer` signs manifests and verdicts; without it
-    they are not signed, and none is believed. A run is ended after `timeout`, if not zero.
+    error, to today's schema; `make_tables` gives an empty copy the tables of a revision. `check_keys`
+    raises KeyMissing when the copy was sealed with another key. `sealing_key` is the fingerprint of
+    ours. `signer` signs manifests and verdicts; without it they are not signed, and none is believed.
+    A run is ended after `timeout`, if not zero.
     """
 
     database: Database
@@ -35,6 +36,7 @@ class Backups:
     signer: Signer | None
     probe: Probe
     migrate: Callable[[Database, str, str], object]
+    make_tables: Callable[[Database, str, str, str], object]
     check_keys: Callable[[Database], None]
     carry: Carry
     clock: Clock

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from obms.backup import Backups
+from obms.backup.across import Image, load
 from obms.backup.catalog import read_verdict
 from obms.backup.create import Meter
 from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Outcome, Verdict
@@ -21,7 +22,6 @@ from obms.errors import (
     BackupNotFound,
     DatabaseUnreachable,
     ObmsError,
-    Refused,
     SchemaTooNew,
     StorageFailed,
 )
@@ -118,12 +118,12 @@ def _judge(
     checks += spool(backups, manifest, image)
     if image is None or not all(check.ok for check in checks):
         return
-    require_same_kind(backups, manifest.database, manifest.file)
     with backups.database.scratch() as scratch:
-        checks.append(_load(scratch, image))
+        loaded = load(backups, scratch, Image.of(manifest, image))
+        checks.append(loaded.check)
         facts = read_facts(scratch, manifest.file)
         digest.update(facts.digests)
-        checks += compare(manifest, facts)
+        checks += compare(manifest, facts, loaded.digests)
         checks.append(_refuses_a_lost_row(scratch, facts))
         if level == "proven" and all(check.ok for check in checks):
             checks += backups.probe(scratch)
@@ -154,15 +154,6 @@ LEVEL_OF: Mapping[str, Level] = {
     "digests": "restorable",
     "refuses a lost row": "restorable",
 }
-
-
-def require_same_kind(backups: Backups, kind: str, name: str) -> None:
-    """Refused unless the backup is of the kind of database that this server runs on."""
-    if kind != backups.database.kind:
-        raise Refused(
-            detail=f"{name} is a backup of {kind}, and this server runs on {backups.database.kind}",
-            hint=f"Set DB_TYPE={kind} to use it as it is.",
-        )
 
 
 @contextmanager
@@ -238,12 +229,6 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
-def _load(scratch: Database, image: Path) -> Check:
-    size = image.stat().st_size
-    scratch.load(image)
-    return Check(name="loads", ok=True, detail=f"{size} bytes into a scratch {scratch.kind}")
-
-
 def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
     """The facts of a loaded copy; what cannot be read of it is damage of the backup."""
     try:
@@ -254,8 +239,8 @@ def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
         raise
 
 
-def compare(manifest: Manifest, facts: Facts) -> list[Check]:
-    """The facts of the restored copy against those of the snapshot."""
+def compare(manifest: Manifest, facts: Facts, wanted: Mapping[str, str]) -> list[Check]:
+    """The facts of the restored copy against those of the snapshot, its digests against `wanted`."""
     wrong_rows = _difference(manifest.rows, facts.rows)
     checks = [
         Check(
@@ -274,12 +259,15 @@ def compare(manifest: Manifest, facts: Facts) -> list[Check]:
             detail=wrong_rows or f"{sum(facts.rows.values())} in {len(facts.rows)} tables",
         ),
     ]
-    if manifest.digests:
-        wrong = _difference(manifest.digests, facts.digests)
-        checks.append(
-            Check(name="digests", ok=not wrong, detail=wrong or f"{len(facts.digests)} tables equal")
-        )
-    return checks
+    return [*checks, *compare_digests(facts, wanted)]
+
+
+def compare_digests(facts: Facts, wanted: Mapping[str, str]) -> list[Check]:
+    """The check that the digests are the wanted ones; none, where none are known."""
+    if not wanted:
+        return []
+    wrong = _difference(wanted, facts.digests)
+    return [Check(name="digests", ok=not wrong, detail=wrong or f"{len(facts.digests)} tables equal")]
 
 
 def _difference(wanted: Mapping[str, object], found: Mapping[str, object]) -> str:

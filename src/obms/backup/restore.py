@@ -11,13 +11,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups
+from obms.backup.across import Image, load
 from obms.backup.create import create
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
 from obms.backup.prove import (
     compare,
+    compare_digests,
     read_facts,
-    require_same_kind,
     require_space,
     spool,
     spool_folder,
@@ -34,11 +35,14 @@ from obms.errors import (
     DatabaseUnreachable,
     KeyMissing,
     NotABackup,
+    Refused,
 )
 from obms.observe import Event
 
 RECORD = "last_restore.json"
 SAFETY = "safety"
+ARCHIVE = b"PGDMP"
+ARCHIVE_HINT = "`pg_restore -f dump.sql FILE` makes plain SQL of it, which can be restored."
 DATABASES = {"sqlite": sqlite.is_image, "postgresql": postgresql_dump.is_image}
 
 
@@ -70,7 +74,7 @@ class Restored:
     seconds: float
 
 
-def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> Plan:
+def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE, same_kind: bool = False) -> Plan:
     """Check the backup as far as that goes without a database, and tell what a restore would do."""
     source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
     _require_trust(backups, source, accepted)
@@ -78,8 +82,7 @@ def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> P
     with locked(backups), spool_folder(backups.work) as folder:
         image, _ = _decode(backups, source, folder)
         kind = _kind_of(image, source.file)
-        require_same_kind(backups, kind, source.file)
-        _require_space_to_load(backups, image)
+        _require_fit(backups, source, image, kind, same_kind=same_kind)
     live = backups.database.facts(digests=False).rows if backups.database.exists() else None
     return Plan(
         id=source.id,
@@ -89,7 +92,8 @@ def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> P
         rows=source.manifest.rows if source.manifest else {},
         live_rows=live,
         steps=(
-            "load the image into a scratch database and check it there",
+            f"load the image into a scratch {backups.database.kind} and check it there"
+            + (", as equal by the digests" if kind != backups.database.kind else ""),
             "make a safety backup of the live database" if live is not None else "there is no live database",
             "bring later revocations over, and migrate to today's schema",
             "switch, in one step",
@@ -97,13 +101,16 @@ def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> P
     )
 
 
-def restore(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> Restored:
+def restore(
+    backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE, same_kind: bool = False
+) -> Restored:
     """Replace the live database by a backup, as a whole; the old content goes into a safety backup.
 
     Killed at any moment it leaves the old database or the new one, and a second try works.
     KeyMissing, with nothing touched, when the backup was sealed with another SECRET_KEY, unless
     that is accepted: its badges verify, and cannot be signed with until the key is set. NotSigned
-    when anybody may have written its manifest.
+    when anybody may have written its manifest. A backup of the other kind of database is restored
+    across, or Refused where `same_kind` is asked for.
     """
     started = time.monotonic()
     with locked(backups):
@@ -111,7 +118,7 @@ def restore(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -
         source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
         backups.database.check_rights()
         trust = _require_trust(backups, source, accepted)
-        with _loaded(backups, source) as (scratch, facts, checks):
+        with _loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
             _fit(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _switch(backups, source, scratch)
             done = _after(backups, facts, done, [*trust, *checks])
@@ -137,7 +144,8 @@ def undo(backups: Backups) -> Restored:
     safety = last_safety_backup(backups)
     previous = backups.database.previous(safety)
     if previous is None:
-        return restore(backups, safety, accepted=Accepted(other_key=True, not_signed=backups.signer is None))
+        accepted = Accepted(other_key=True, not_signed=backups.signer is None)
+        return restore(backups, safety, accepted=accepted, same_kind=True)
     started = time.monotonic()
     with locked(backups):
         facts = previous.facts(digests=False)
@@ -148,18 +156,24 @@ def undo(backups: Backups) -> Restored:
 
 
 @contextmanager
-def _loaded(backups: Backups, source: Source) -> Iterator[tuple[Database, Facts, list[Check]]]:
+def _loaded(
+    backups: Backups, source: Source, *, same_kind: bool
+) -> Iterator[tuple[Database, Facts, list[Check]]]:
     """The backup in a scratch database, checked; BackupDamaged at the first check that says no."""
     with spool_folder(backups.work) as folder:
         image, checks = _decode(backups, source, folder)
-        require_same_kind(backups, _kind_of(image, source.file), source.file)
-        _require_space_to_load(backups, image)
+        kind = _kind_of(image, source.file)
+        _require_fit(backups, source, image, kind, same_kind=same_kind)
         with backups.database.scratch() as scratch:
-            scratch.load(image)
+            loaded = load(backups, scratch, _image(source, image, kind))
             # A SQLite image that has the hash of a proven one has its content too.
-            known = source.proven and scratch.kind == "sqlite"
+            known = source.proven and kind == scratch.kind == "sqlite"
             facts = read_facts(scratch, source.file, digests=not known)
-            checks += compare(source.manifest, facts) if source.manifest else _judge_alone(facts)
+            wanted = {} if known else loaded.digests
+            if source.manifest:
+                checks += compare(source.manifest, facts, wanted)
+            else:
+                checks += [*_judge_alone(facts), *compare_digests(facts, wanted)]
             _require(checks, source.file)
             yield scratch, facts, checks
 
@@ -204,7 +218,29 @@ def _kind_of(image: Path, name: str) -> str:
     for kind, matches in DATABASES.items():
         if matches(head):
             return kind
+    if head.startswith(ARCHIVE):
+        raise NotABackup(name=name, detail="it is an archive of pg_dump, not plain SQL", hint=ARCHIVE_HINT)
     raise NotABackup(name=name, detail="it is neither a SQLite database nor a PostgreSQL dump")
+
+
+def _image(source: Source, path: Path, kind: str) -> Image:
+    """The decoded image with what is known of it: a proof has taken the digests of a SQLite one."""
+    if source.manifest is None:
+        return Image(path=path, kind=kind, name=source.file)
+    image = replace(Image.of(source.manifest, path), kind=kind)
+    proven = source.verdict.digests if source.verdict and source.proven else {}
+    return replace(image, digests=image.digests or proven)
+
+
+def _require_fit(backups: Backups, source: Source, image: Path, kind: str, *, same_kind: bool) -> None:
+    """Refused for a backup of the other kind, where that is not wanted; StorageFailed for want of space."""
+    ours = backups.database.kind
+    if same_kind and kind != ours:
+        raise Refused(
+            detail=f"{source.file} is a backup of {kind}, and this server runs on {ours}",
+            hint=f"Leave out --same-kind to restore it across, or set DB_TYPE={kind}.",
+        )
+    _require_space_to_load(backups, image)
 
 
 def _require_space_to_load(backups: Backups, image: Path) -> None:

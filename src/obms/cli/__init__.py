@@ -132,9 +132,14 @@ def restore(
     undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last restore replaced.")] = False,
     accept_other_key: AcceptOtherKey = False,
     accept_unsigned: AcceptUnsigned = False,
+    same_kind: Annotated[
+        bool, typer.Option("--same-kind", help="Refuse a backup of the other kind of database.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Replace the database by a backup, in one step; later revocations stay, and there is a way back.
+
+    A backup of SQLite is restored on PostgreSQL too, and one of PostgreSQL on SQLite.
 
     Example: obms restore latest --yes
     """
@@ -146,12 +151,16 @@ def restore(
     everything = make_backups(load_settings())
     accepted = Accepted(not_signed=accept_unsigned, other_key=accept_other_key)
     if dry_run:
-        plan = restoring.plan(everything, name or restoring.last_safety_backup(everything), accepted=accepted)
+        safety = name or restoring.last_safety_backup(everything)
+        plan = restoring.plan(everything, safety, accepted=accepted, same_kind=same_kind)
         show(plain(plan), plan_as_text(plain(plan)), as_json=as_json)
         return
     if not yes:
         _ask(name or "what the last restore replaced")
-    done = restoring.restore(everything, name, accepted=accepted) if name else restoring.undo(everything)
+    if name:
+        done = restoring.restore(everything, name, accepted=accepted, same_kind=same_kind)
+    else:
+        done = restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
 
 

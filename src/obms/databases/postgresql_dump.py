@@ -67,13 +67,18 @@ def read_dump(image: Path) -> Chunks:
 
     psql takes the end of its input for the end of a COPY, and would load a truncated dump.
     """
+    require_end(image)
+    with image.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def require_end(image: Path) -> None:
+    """BackupDamaged unless the dump says at its end that it is complete."""
     with image.open("rb") as file:
         file.seek(max(0, image.stat().st_size - EDGE))
         if END not in file.read(EDGE):
             raise BackupDamaged(name=image.name, detail="the SQL dump is truncated: its last line is missing")
-        file.seek(0)
-        while chunk := file.read(CHUNK):
-            yield chunk
 
 
 def restricted(chunks: Chunks) -> Chunks:

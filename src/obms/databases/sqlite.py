@@ -164,7 +164,7 @@ class Sqlite:
                     return None
             except (sqlite3.DatabaseError, DBAPIError) as error:
                 if _code(error) not in DAMAGE and not _lacks_a_table(error):
-                    raise _failure(error, self.path) from error
+                    raise failure(error, self.path) from error
         return self._put_in_place(scratch)
 
     def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
@@ -226,7 +226,7 @@ class Sqlite:
             fresh.replace(self.path)
             _sync(self.path.parent)
         except sqlite3.DatabaseError as error:
-            raise _failure(error, self.path) from error
+            raise failure(error, self.path) from error
         except OSError as error:
             raise StorageFailed(detail=f"{self.path.parent}: {error.strerror or error}") from error
         finally:
@@ -270,9 +270,9 @@ def _image_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, DBAPIError) as error:
-        failure = _failure(error, path)
-        if isinstance(failure, StorageFailed):
-            raise failure from error
+        found = failure(error, path)
+        if isinstance(found, StorageFailed):
+            raise found from error
         raise BackupDamaged(name=path.name, detail=f"SQLite says: {error}") from error
 
 
@@ -297,7 +297,7 @@ def _lacks_a_table(error: Exception) -> bool:
     return _code(error) == sqlite3.SQLITE_ERROR and "no such " in str(error)
 
 
-def _failure(error: Exception, path: Path) -> ObmsError:
+def failure(error: Exception, path: Path) -> ObmsError:
     """A complaint of SQLite that is not about what a database holds."""
     said = getattr(error, "orig", error)
     if _code(error) in NO_ROOM and getattr(said, "sqlite_errorcode", 0) != SHORT_READ:
@@ -337,7 +337,7 @@ def _facts(database: Sqlite, *, deep: bool) -> Facts:
                 problems=tuple(problems),
             )
     except DBAPIError as error:
-        raise _failure(error, database.path) from error
+        raise failure(error, database.path) from error
 
 
 def _begin(connection: sa.Connection) -> None:

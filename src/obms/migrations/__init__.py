@@ -30,11 +30,15 @@ def is_known(revision: str) -> bool:
     )
 
 
-def migrate(engine: Engine, *, name: str = "database", version: str = "unknown") -> str | None:
-    """Bring the database to the newest revision; returns the one it had.
+def migrate(
+    engine: Engine, *, name: str = "database", version: str = "unknown", to: str = "head"
+) -> str | None:
+    """Bring the database to the newest revision, or up to the one `to`; returns the one it had.
 
-    SchemaTooNew, with nothing changed, when its revision is not one of this program.
+    SchemaTooNew, with nothing changed, when either is not one of this program.
     """
+    if to != "head" and not is_known(to):
+        raise SchemaTooNew(name=name, found=to, version=version)
     try:
         with writing(engine) as connection:
             found = digests.revision(connection)
@@ -42,7 +46,7 @@ def migrate(engine: Engine, *, name: str = "database", version: str = "unknown")
                 raise SchemaTooNew(name=name, found=found, version=version)
             config = _config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
     except DBAPIError as error:
         raise DatabaseUnreachable(detail=f"{name}: {error.orig}") from error
     return found
