@@ -73,6 +73,8 @@ def _written(default: object) -> str:
     """A default as it would be written in the environment."""
     if isinstance(default, timedelta):
         return f"{default.total_seconds() / 3600:g}h"
+    if isinstance(default, tuple):
+        return " ".join(default)
     return "" if default is None else str(default)
 
 

@@ -9,6 +9,7 @@ from obms.databases import Database
 from obms.observe import configure_logging
 from tests.deployment import Deployment
 from tests.postgres import Server, running_server
+from tests.s3_server import S3Server, running_s3
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,6 +22,13 @@ def _plain_logs() -> None:
 def postgres() -> Iterator[Server]:
     """A PostgreSQL of this process; tests that stop it start it again."""
     with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server of this process."""
+    with running_s3() as server:
         yield server
 
 

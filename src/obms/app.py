@@ -14,6 +14,7 @@ from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
 from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
 from obms.backup.storage import Folder
+from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site
 from obms.badges.carrying import carry_revocations
 from obms.badges.keys import check_keys
@@ -125,6 +126,11 @@ def _newest_moment(backup: Backup | None) -> datetime | None:
     return None if backup is None else backup.created_at
 
 
+def open_copies(settings: Settings) -> Stores:
+    """The stores that backups are copied to, and what opens others of the same kinds."""
+    return open_stores(settings.backup_stores, settings.store_credentials())
+
+
 def open_backups(
     settings: Settings,
     make_probe: Callable[[Callable[[Database], Server]], Probe],
@@ -145,6 +151,8 @@ def open_backups(
     return Backups(
         database=open_database(settings),
         storage=Folder(settings.backup_dir),
+        folder=settings.backup_dir,
+        stores=open_copies(settings),
         chain=Chain(codecs=(Gzip(),)),
         work=settings.backup_dir / WORK,
         version=__version__,

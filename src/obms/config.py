@@ -13,7 +13,26 @@ from sqlalchemy.exc import ArgumentError
 
 from obms.errors import ConfigurationError, KeyMissing
 
-SECRETS = ("SECRET_KEY", "POSTGRES_PASSWORD", "DATABASE_URL", "AUTH_API_KEY")
+SECRETS = (
+    "SECRET_KEY",
+    "POSTGRES_PASSWORD",
+    "DATABASE_URL",
+    "AUTH_API_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+)
+# What the client of each kind of store calls the settings below.
+CREDENTIALS = {
+    "s3": {
+        "access_key_id": "aws_access_key_id",
+        "secret_access_key": "aws_secret_access_key",
+        "session_token": "aws_session_token",
+    },
+    "az": {"account_name": "azure_storage_account_name", "account_key": "azure_storage_account_key"},
+    "gs": {"application_credentials": "google_application_credentials"},
+}
 BAD_URL = "DATABASE_URL is not a URL; in its password write %40 for @, %3A for : and %2F for /"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -26,6 +45,10 @@ def _duration(value: object) -> object:
 
 def _words(value: object) -> object:
     return value.split() if isinstance(value, str) else value
+
+
+def _text(value: SecretStr | str | Path) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -61,6 +84,20 @@ class Settings(BaseSettings):
     )
     auth_api_key: SecretStr | None = Field(default=None, description="An API key with the role admin.")
     backup_dir: Path = Field(default=Path("backups"), description="Folder of the backups.")
+    backup_stores: Words = Field(
+        default=(),
+        description="Where each proven backup is copied to: URLs or folders, separated by spaces.",
+    )
+    aws_access_key_id: SecretStr | None = Field(default=None, description="Key of the `s3://` stores.")
+    aws_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
+    aws_session_token: SecretStr | None = Field(
+        default=None, description="Its token, if it is a passing one."
+    )
+    azure_storage_account_name: str | None = Field(default=None, description="Account of the `az://` stores.")
+    azure_storage_account_key: SecretStr | None = Field(default=None, description="Its key.")
+    google_application_credentials: Path | None = Field(
+        default=None, description="File with the service account of the `gs://` stores."
+    )
     backup_schedule: str = Field(
         default="0 0 * * *", description="Cron expression, `CRON_TZ=Europe/Berlin 0 3 * * *` too, or `off`."
     )
@@ -118,6 +155,13 @@ class Settings(BaseSettings):
         if not url.drivername.startswith("postgres") or not url.database:
             raise ValueError("DATABASE_URL must be postgresql://user:password@host:port/database")
         return url.set(drivername="postgresql+psycopg")
+
+    def store_credentials(self) -> dict[str, dict[str, str]]:
+        """What is set of the stores' credentials, by the scheme of their URLs; not for any eye."""
+        return {
+            scheme: {key: _text(value) for key, name in names.items() if (value := getattr(self, name))}
+            for scheme, names in CREDENTIALS.items()
+        }
 
     def public_url(self) -> str:
         """BASE_URL without a slash at its end."""

@@ -172,6 +172,24 @@ class StorageFailed(ObmsError):
     hint = "Older backups are untouched. Check free space and permissions of the folder."
 
 
+class StoreRefused(StorageFailed):
+    """The store {store} refused: {detail}."""
+
+    hint = "Check the credentials, the name of the bucket, and what they are allowed to do."
+
+
+class AlreadyThere(StoreRefused):
+    """The store {store} holds another object {name}, which is not overwritten."""
+
+    hint = "Give each server a folder or a prefix of its own in BACKUP_STORES."
+
+
+class CopyFailed(StorageFailed):
+    """The backup is whole in BACKUP_DIR, and was not copied: {detail}."""
+
+    hint = "Nothing is lost here. Once the store answers, the next run copies all that it lacks."
+
+
 # 10: a key is missing
 
 

@@ -1,19 +1,27 @@
 """One suite for every storage: whole objects or nothing, and every failure said."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from obms.backup.storage import Folder, Storage
-from obms.errors import BackupDamaged, BackupNotFound, StorageFailed
+from obms.backup.stores import open_store
+from obms.errors import AlreadyThere, BackupDamaged, BackupNotFound, StorageFailed
 from tests.real_faults import fill_disk, small_disk
+from tests.s3_server import BUCKET, S3Server
+
+LARGE = 12_000_000  # bytes: three parts of an upload
 
 
-@pytest.fixture(params=[Folder], ids=["folder"])
+@pytest.fixture(params=["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    made: Storage = request.param(tmp_path / "kept")
-    return made
+    if request.param == "folder":
+        return Folder(tmp_path / "kept")
+    server: S3Server = request.getfixturevalue("s3")
+    return open_store(server.url(f"{BUCKET}/{uuid4().hex}"), server.credentials).storage
 
 
 def read(storage: Storage, name: str) -> bytes:
@@ -24,7 +32,7 @@ def put(storage: Storage, name: str, data: bytes) -> None:
     storage.put(name, iter((data,)))
 
 
-@pytest.mark.parametrize("chunks", [(), (b"",), (b"one",), (b"one", b"", b"two"), (bytes(3_000_000),) * 2])
+@pytest.mark.parametrize("chunks", [(), (b"",), (b"one",), (b"one", b"", b"two"), (bytes(6_000_000),) * 2])
 def test_what_is_put_is_got(storage: Storage, chunks: tuple[bytes, ...]) -> None:
     storage.put("name", iter(chunks))
     assert read(storage, "name") == b"".join(chunks)
@@ -34,6 +42,30 @@ def test_a_second_put_replaces_the_whole_object(storage: Storage) -> None:
     put(storage, "name", b"the first, and longer")
     put(storage, "name", b"the second")
     assert read(storage, "name") == b"the second"
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_what_is_there_is_not_replaced_against_the_will(storage: Storage, size: int) -> None:
+    storage.put("name", iter((b"older",)), replace=False)
+    with pytest.raises(AlreadyThere, match="name"):
+        storage.put("name", iter((bytes(size),)), replace=False)
+    assert read(storage, "name") == b"older"
+    assert list(storage.names()) == ["name"]
+
+
+@pytest.mark.parametrize("size", [0, 5, LARGE])
+def test_a_size_is_that_of_the_whole_object(storage: Storage, size: int) -> None:
+    put(storage, "name", bytes(size))
+    assert storage.size("name") == size
+    with pytest.raises(BackupNotFound, match="'other'"):
+        storage.size("other")
+
+
+def test_an_object_may_come_from_the_storage_it_goes_to(storage: Storage) -> None:
+    data = os.urandom(LARGE)
+    put(storage, "name", data)
+    storage.put("copy", storage.get("name"))
+    assert read(storage, "copy") == data
 
 
 def test_names_are_sorted_and_chosen_by_their_start(storage: Storage) -> None:
@@ -61,9 +93,10 @@ def test_removing_twice_is_removing_once(storage: Storage) -> None:
     assert list(storage.names()) == []
 
 
-def test_a_put_that_breaks_off_leaves_nothing(storage: Storage) -> None:
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_a_put_that_breaks_off_leaves_nothing(storage: Storage, size: int) -> None:
     def broken() -> Iterator[bytes]:
-        yield b"half"
+        yield bytes(size)
         raise BackupDamaged(name="x", detail="broken")
 
     with pytest.raises(BackupDamaged):
@@ -71,9 +104,10 @@ def test_a_put_that_breaks_off_leaves_nothing(storage: Storage) -> None:
     assert list(storage.names()) == []
 
 
-def test_a_put_that_breaks_off_leaves_the_older_object(storage: Storage) -> None:
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_a_put_that_breaks_off_leaves_the_older_object(storage: Storage, size: int) -> None:
     def broken() -> Iterator[bytes]:
-        yield b"half"
+        yield bytes(size)
         raise KeyboardInterrupt
 
     put(storage, "name", b"older")
@@ -82,11 +116,12 @@ def test_a_put_that_breaks_off_leaves_the_older_object(storage: Storage) -> None
     assert read(storage, "name") == b"older"
 
 
-def test_what_is_being_put_has_no_name_yet(storage: Storage) -> None:
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_what_is_being_put_has_no_name_yet(storage: Storage, size: int) -> None:
     seen: list[list[str]] = []
 
     def watching() -> Iterator[bytes]:
-        yield b"half"
+        yield bytes(size)
         seen.append(list(storage.names()))
         yield b"whole"
 

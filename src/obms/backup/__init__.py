@@ -1,14 +1,15 @@
 """Backing up, proving and restoring a database; knows nothing of badges."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from obms.backup.codecs import Chain
 from obms.backup.manifest import Check
 from obms.backup.signing import Signer
-from obms.backup.storage import Folder
+from obms.backup.storage import Storage
+from obms.backup.stores import Stores
 from obms.databases import Carry, Database
 from obms.observe import Clock, Hook
 
@@ -19,16 +20,18 @@ Probe = Callable[[Database], list[Check]]
 class Backups:
     """What every operation needs; made by the composition root.
 
-    `chain` is what new images pass through, and decodes every image. `probe` is the application's
-    own proof, run on a scratch copy. `migrate` brings a loaded copy, named and versioned for the
-    error, to today's schema; `make_tables` gives an empty copy the tables of a revision. `check_keys`
-    raises KeyMissing when the copy was sealed with another key. `sealing_key` is the fingerprint of
-    ours. `signer` signs manifests and verdicts; without it they are not signed, and none is believed.
-    A run is ended after `timeout`, if not zero.
+    `storage` holds the backups; `folder` is BACKUP_DIR, with the lock; `stores` are the other places
+    that they are copied to. `chain` is what new images pass through, and decodes every image. `probe`
+    is the application's own proof, run on a scratch copy. `migrate` brings a loaded copy, named and
+    versioned for the error, to today's schema; `make_tables` gives an empty copy the tables of a
+    revision. `check_keys` raises KeyMissing when the copy was sealed with another key. `sealing_key`
+    is the fingerprint of ours. `signer` signs manifests and verdicts; without it they are not signed,
+    and none is believed. A run is ended after `timeout`, if not zero.
     """
 
     database: Database
-    storage: Folder
+    storage: Storage
+    folder: Path
     chain: Chain
     work: Path
     version: str
@@ -42,6 +45,7 @@ class Backups:
     clock: Clock
     notify: Hook
     timeout: timedelta = timedelta()
+    stores: Stores = field(default_factory=Stores)
 
     @property
     def trusted(self) -> str | None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from obms.backup import Backups
+from obms.backup.storage import Folder
 from obms.errors import LockHeld, StorageFailed
 from obms.observe import Event
 
@@ -13,7 +14,7 @@ from obms.observe import Event
 @contextmanager
 def locked(backups: Backups) -> Iterator[None]:
     """Hold the lock of the folder; LockHeld, and an event, if another run has it."""
-    folder = backups.storage.path
+    folder = backups.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0, fallback_to_soft=False, preserve_lock_file=True)
@@ -24,7 +25,7 @@ def locked(backups: Backups) -> Iterator[None]:
     except OSError as error:
         raise StorageFailed(detail=f"{folder}: {error.strerror or error}") from error
     try:
-        backups.storage.sweep()
+        Folder(folder).sweep()
         yield
     finally:
         lock.release()

@@ -76,7 +76,7 @@ class Restored:
 
 def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE, same_kind: bool = False) -> Plan:
     """Check the backup as far as that goes without a database, and tell what a restore would do."""
-    source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
+    source = resolve(backups, name, accepted=accepted)
     _require_trust(backups, source, accepted)
     backups.database.check_rights()
     with locked(backups), spool_folder(backups.work) as folder:
@@ -115,7 +115,7 @@ def restore(
     started = time.monotonic()
     with locked(backups):
         clean_up(backups)
-        source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
+        source = resolve(backups, name, accepted=accepted)
         backups.database.check_rights()
         trust = _require_trust(backups, source, accepted)
         with _loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
@@ -184,8 +184,7 @@ def _decode(backups: Backups, source: Source, folder: Path) -> tuple[Path, list[
         checks = spool(replace(backups, storage=source.storage), source.manifest, image)
         _require(checks, source.file)
         return image, checks
-    path = source.storage.path / source.file
-    require_space(backups.work, path.stat().st_size)
+    require_space(backups.work, source.storage.size(source.file))
     chunks = source.storage.get(source.file)
     try:
         write_image(backups.chain.decode_by_content(chunks), image)

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, read_catalog
+from obms.backup.copies import Copy, copy_to_stores, require_copied
 from obms.backup.create import create, sweep_uncommitted
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
@@ -16,7 +17,7 @@ from obms.backup.stages import Stages
 from obms.backup.storage import Storage
 from obms.backup.time_limit import time_limit
 from obms.backup.trust import NOTHING_MORE, Accepted
-from obms.errors import BackupDamaged, ObmsError, StorageFailed
+from obms.errors import BackupDamaged, CopyFailed, ObmsError, StorageFailed
 from obms.observe import Event
 
 RECORD = "last_run.json"
@@ -30,6 +31,7 @@ class Run:
     verdict: Verdict | None
     seconds: float
     stages: Mapping[str, float]
+    copies: tuple[Copy, ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -37,7 +39,10 @@ class Run:
 
 
 def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> Run:
-    """Make a backup and prove it. A run that fails leaves a record of it, and raises what failed."""
+    """Make a backup, prove it and copy it. A run that fails leaves a record of it, and raises what failed.
+
+    A store that fails does not raise: what was made is whole, and `copies` tells the rest.
+    """
     stages = Stages()
     began_at = backups.clock()
 
@@ -51,12 +56,24 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 manifest = create(backups, reason=reason, stages=stages)
                 stages.begin("prove")
                 verdict = prove(backups, manifest) if prove_it else None
+                stages.begin("copy")
+                copies = copy_to_stores(backups) if verdict is not None and verdict.proven else ()
         except ObmsError as error:
             record_failure(error)
             raise
-        made = Run(manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds)
-        record(backups, began_at, stages.seconds, made=made)
+        made = Run(
+            manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds, copies=copies
+        )
+        record(backups, began_at, stages.seconds, made=made, error=_missing_copies(copies))
     return made
+
+
+def _missing_copies(copies: tuple[Copy, ...]) -> CopyFailed | None:
+    try:
+        require_copied(copies)
+    except CopyFailed as error:
+        return error
+    return None
 
 
 def clean_up(backups: Backups) -> None:
@@ -77,7 +94,7 @@ def record(
 ) -> None:
     """Leave the record of a run, and tell of it. What failed is told although it cannot be recorded."""
     before = read_record(backups.storage) if made else None
-    ok = made is not None and (made.verdict is None or made.proven)
+    ok = error is None and made is not None and (made.verdict is None or made.proven)
     facts = {
         "id": made.manifest.id if made else None,
         "proven": made.proven if made else False,
@@ -86,7 +103,8 @@ def record(
         "exit_code": error.exit_code if error else 0,
         "stages": dict(stages),
     }
-    written = {"started_at": began_at.isoformat(), "ended_at": backups.clock().isoformat(), "ok": ok, **facts}
+    times = {"started_at": began_at.isoformat(), "ended_at": backups.clock().isoformat()}
+    written = {**times, "ok": ok, **facts, "copies": [asdict(copy) for copy in made.copies] if made else []}
     try:
         backups.storage.put(RECORD, iter((json.dumps(written, indent=2).encode() + b"\n",)))
     except StorageFailed as failed:
@@ -130,7 +148,7 @@ def verify(
     """Judge one backup, and keep the verdict. BackupDamaged when there is no whole manifest to judge by."""
     with locked(backups):
         sweep_spools(backups.work)
-        source = resolve(backups.storage, name, backups.trusted, accepted=accepted)
+        source = resolve(backups, name, accepted=accepted)
         if source.manifest is None:
             raise BackupDamaged(name=source.file, detail=NO_MANIFEST, hint=ORPHAN_HINT)
         there = replace(backups, storage=source.storage)

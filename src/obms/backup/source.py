@@ -1,23 +1,25 @@
-"""What a backup is named by: an id, a file name, a path to any file, or `latest`."""
+"""What a backup is named by: an id, a file name, `latest`, a path to any file, or one of these in a store."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from obms.backup.catalog import find, read_manifest, read_verdict
+from obms.backup import Backups
+from obms.backup.catalog import find, read_catalog, read_manifest, read_verdict
 from obms.backup.manifest import MANIFEST_END, Manifest, Verdict
-from obms.backup.storage import Folder
+from obms.backup.storage import Folder, Storage
+from obms.backup.stores import Store, Stores, join_name, split_name
 from obms.backup.trust import NOTHING_MORE, Accepted
-from obms.errors import BackupDamaged, BackupNotFound
+from obms.errors import BackupDamaged, BackupNotFound, StorageFailed
 
 LONGEST_NAME = 255  # bytes, of a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is restored: a file of a folder, with its manifest if it has one."""
+    """What is restored: a file of a storage, with its manifest if it has one."""
 
     file: str
-    storage: Folder
+    storage: Storage
     manifest: Manifest | None
     verdict: Verdict | None = None
     trusted: str | None = None
@@ -32,18 +34,38 @@ class Source:
         return verdict is not None and verdict.proven and verdict.signature_seen_by(self.trusted) == "ours"
 
 
-def resolve(storage: Folder, name: str, trusted: str | None, *, accepted: Accepted = NOTHING_MORE) -> Source:
-    """`latest`, an id, a file name in the folder, or a path to any file; else BackupNotFound."""
+def resolve(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> Source:
+    """`latest`, an id, a file name in the folder, a path to any file, or the URL of one in a store."""
+    storage, name = storage_of(backups.storage, backups.stores, name)
+    if storage is not backups.storage:
+        return _named_source(storage, name, backups.trusted, accepted)
     path = Path(name)
     if len(path.name.encode()) > LONGEST_NAME:
         raise BackupNotFound(name=name)
-    if path.is_file() and path.parent.resolve() != storage.path.resolve():
-        return _source_of_file(Folder(path.parent), path.name, trusted)
+    if path.is_file() and path.parent.resolve() != backups.folder.resolve():
+        return _source_of_file(Folder(path.parent), path.name, backups.trusted)
     try:
-        backup = find(storage, path.name if path.is_file() else name, trusted, accepted=accepted)
+        return _named_source(storage, path.name if path.is_file() else name, backups.trusted, accepted)
+    except BackupNotFound as error:
+        if name != "latest" or list(read_catalog(storage, backups.trusted)):
+            raise
+        raise BackupNotFound(name=name, hint=_hint_of_stores(backups) or error.hint) from error
+
+
+def storage_of(local: Storage, stores: Stores, name: str) -> tuple[Storage, str]:
+    """Where a backup lies, and its name there: `s3://bucket/prefix/latest` is `latest` of that store."""
+    if "://" not in name:
+        return local, name
+    url, name = split_name(name)
+    return stores.at(url).storage, name
+
+
+def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Accepted) -> Source:
+    try:
+        backup = find(storage, name, trusted, accepted=accepted)
     except BackupNotFound:
-        if path.is_file():
-            return _source_of_file(storage, path.name, trusted)
+        if name in set(storage.names(name)):
+            return _source_of_file(storage, name, trusted)
         raise
     if backup.problem:
         raise BackupDamaged(name=backup.file, detail=backup.problem)
@@ -56,14 +78,28 @@ def resolve(storage: Folder, name: str, trusted: str | None, *, accepted: Accept
     )
 
 
-def _source_of_file(folder: Folder, file: str, trusted: str | None) -> Source:
-    if file + MANIFEST_END not in set(folder.names(file)):
-        return Source(file=file, storage=folder, manifest=None)
-    manifest = read_manifest(folder, file)
+def _source_of_file(storage: Storage, file: str, trusted: str | None) -> Source:
+    if file + MANIFEST_END not in set(storage.names(file)):
+        return Source(file=file, storage=storage, manifest=None)
+    manifest = read_manifest(storage, file)
     return Source(
         file=file,
-        storage=folder,
+        storage=storage,
         manifest=manifest,
-        verdict=read_verdict(folder, manifest),
+        verdict=read_verdict(storage, manifest),
         trusted=trusted,
     )
+
+
+def _hint_of_stores(backups: Backups) -> str:
+    """What to type where the folder has nothing, and the stores may have it."""
+    told = [line for store in backups.stores if (line := _newest_of(store, backups.trusted))]
+    return f"BACKUP_DIR holds none. {' '.join(told)}" if told else ""
+
+
+def _newest_of(store: Store, trusted: str | None) -> str:
+    try:
+        found = next((backup for backup in read_catalog(store.storage, trusted) if backup.proven), None)
+    except StorageFailed as error:
+        return f"{store.name} may hold some, and cannot be read now ({error})."
+    return f"`obms restore {join_name(store.name, 'latest')}` brings {found.id} back." if found else ""

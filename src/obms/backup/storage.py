@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from obms.databases import Chunks
-from obms.errors import BackupNotFound, StorageFailed
+from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
 
 CHUNK = 1 << 20
 PARTIAL_END = ".partial"
@@ -18,11 +18,17 @@ PARTIAL_END = ".partial"
 class Storage(Protocol):
     """Named objects. Every failure is StorageFailed, and changes nothing."""
 
-    def put(self, name: str, chunks: Chunks) -> None:
-        """Store the whole object, durably, or nothing: an exception from `chunks` passes through."""
+    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+        """Store the whole object, durably, or nothing: an exception from `chunks` passes through.
+
+        AlreadyThere, with the older object as it was, where one of this name is not to be replaced.
+        """
 
     def get(self, name: str) -> Chunks:
         """Its bytes; BackupNotFound before the first one when there is no such object."""
+
+    def size(self, name: str) -> int:
+        """Its size in bytes; BackupNotFound when there is no such object."""
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """The names of the whole objects, sorted."""
@@ -37,19 +43,30 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def put(self, name: str, chunks: Chunks) -> None:
+    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
         with _storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             partial = self.path / f".{name}.{uuid4().hex[:8]}{PARTIAL_END}"
         try:
             self._write(partial, chunks)
             with _storage_errors(self.path):
-                partial.replace(self.path / name)
+                if replace:
+                    partial.replace(self.path / name)
+                else:
+                    self._publish_new(partial, name)
                 _sync(self.path)
         except BaseException:
             with suppress(OSError):
                 partial.unlink()
             raise
+
+    def _publish_new(self, partial: Path, name: str) -> None:
+        """Give it its name only if nothing has that: a link, unlike a rename, refuses to replace."""
+        try:
+            (self.path / name).hardlink_to(partial)
+        except FileExistsError as error:
+            raise AlreadyThere(name=name, store=self.path) from error
+        partial.unlink()
 
     def _write(self, partial: Path, chunks: Chunks) -> None:
         with _storage_errors(self.path), partial.open("xb", buffering=0) as file:
@@ -65,6 +82,13 @@ class Folder:
             with file:
                 while chunk := file.read(CHUNK):
                     yield chunk
+
+    def size(self, name: str) -> int:
+        with _storage_errors(self.path):
+            try:
+                return (self.path / name).stat().st_size
+            except FileNotFoundError as error:
+                raise BackupNotFound(name=name) from error
 
     def names(self, prefix: str = "") -> Iterator[str]:
         with _storage_errors(self.path):

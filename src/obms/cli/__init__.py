@@ -18,9 +18,11 @@ from obms.cli.common import (
     AcceptOtherKey,
     AcceptUnsigned,
     AsJson,
+    StoreUrl,
     load_settings,
     make_backups,
     make_server,
+    named,
 )
 from obms.cli.output import plain, plan_as_text, restored_as_text, show
 from obms.errors import NeedsConfirmation, ObmsError
@@ -129,6 +131,7 @@ def restore(
         bool, typer.Option("--dry-run", help="Check it and show the plan; touch nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    store: StoreUrl = None,
     undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last restore replaced.")] = False,
     accept_other_key: AcceptOtherKey = False,
     accept_unsigned: AcceptUnsigned = False,
@@ -150,6 +153,7 @@ def restore(
         raise typer.BadParameter("name one backup, or --undo")
     everything = make_backups(load_settings())
     accepted = Accepted(not_signed=accept_unsigned, other_key=accept_other_key)
+    name = named(name, store) if name else None
     if dry_run:
         safety = name or restoring.last_safety_backup(everything)
         plan = restoring.plan(everything, safety, accepted=accepted, same_kind=same_kind)

@@ -14,8 +14,11 @@ from obms.cli.common import (
     AcceptUnsigned,
     AsJson,
     Name,
+    StoreUrl,
     load_settings,
     make_backups,
+    named,
+    open_storage,
     require_good,
 )
 from obms.cli.output import (
@@ -46,10 +49,13 @@ def run(
     scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a backup now, and prove it. It is ended, with exit 4, if that takes longer than BACKUP_TIMEOUT.
+    """Make a backup now, prove it, and copy it to BACKUP_STORES.
+
+    It is ended, with exit 4, if that takes longer than BACKUP_TIMEOUT.
 
     Example: obms backup run --json
     """
+    from obms.backup.copies import require_copied
     from obms.backup.run import run as run_once
     from obms.backup.schedule import end_with_input
 
@@ -60,20 +66,20 @@ def run(
     show(run_as_json(made), run_as_text(made), as_json=as_json)
     if made.verdict is not None:
         require_good(made.verdict)
+    require_copied(made.copies)
 
 
 @app.command("list")
-def list_all(*, as_json: AsJson = False) -> None:
+def list_all(*, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """List the backups, newest first, with what is damaged and what has no manifest.
 
     Example: obms backup list
     """
     from obms.app import trusted_key
     from obms.backup.catalog import read_catalog
-    from obms.backup.storage import Folder
 
     settings = load_settings()
-    catalog = read_catalog(Folder(settings.backup_dir), trusted_key(settings))
+    catalog = read_catalog(open_storage(settings, store), trusted_key(settings))
     rows = [backup_as_json(backup) for backup in catalog]
     if as_json:
         show(rows, "", as_json=as_json)
@@ -85,17 +91,18 @@ def list_all(*, as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show_one(name: Name, *, as_json: AsJson = False) -> None:
+def show_one(name: Name, *, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show all that is known of one backup: its manifest, and the verdict about it.
 
     Example: obms backup show latest
     """
-    from obms.app import trusted_key
+    from obms.app import open_copies, trusted_key
     from obms.backup.catalog import find
-    from obms.backup.storage import Folder
+    from obms.backup.source import storage_of
 
     settings = load_settings()
-    backup = find(Folder(settings.backup_dir), name, trusted_key(settings))
+    place = storage_of(open_storage(settings, None), open_copies(settings), named(name, store))
+    backup = find(*place, trusted_key(settings))
     shown = backup_as_json(backup) | {
         "manifest": plain(backup.manifest) if backup.manifest else None,
         "proof": plain(backup.verdict) if backup.verdict else None,
@@ -109,6 +116,7 @@ def verify(
     name: Name,
     *,
     level: Annotated[LevelName, typer.Option(help="How far to go.")] = LevelName.proven,
+    store: StoreUrl = None,
     accept_other_key: AcceptOtherKey = False,
     accept_unsigned: AcceptUnsigned = False,
     as_json: AsJson = False,
@@ -121,7 +129,7 @@ def verify(
     from obms.backup.trust import Accepted
 
     accepted = Accepted(not_signed=accept_unsigned, other_key=accept_other_key)
-    verdict = judge(make_backups(load_settings()), name, level=level.value, accepted=accepted)
+    verdict = judge(make_backups(load_settings()), named(name, store), level=level.value, accepted=accepted)
     result = {
         "id": verdict.id,
         "ok": verdict.ok,

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from obms.app import Server
     from obms.backup import Backups
     from obms.backup.manifest import Verdict
+    from obms.backup.storage import Storage
     from obms.config import Settings
 
-NAME_HELP = "An id, a file name, a path to a file, or `latest`."
+NAME_HELP = "An id, a file name, a path to a file, or `latest`; of a store: its URL, `/`, and one of these."
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 AcceptUnsigned = Annotated[
     bool, typer.Option("--accept-unsigned", help="Take it although its manifest is not signed.")
@@ -23,6 +24,10 @@ AcceptOtherKey = Annotated[
     bool, typer.Option("--accept-other-key", help="Take it although it was made with another SECRET_KEY.")
 ]
 Name = Annotated[str, typer.Argument(help=NAME_HELP)]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", help="Look in this store instead of BACKUP_DIR: its URL, or a folder."),
+]
 
 
 def load_settings() -> "Settings":
@@ -46,6 +51,21 @@ def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":
     from obms.web.probe import probe
 
     return open_backups(settings, probe, log_event if logged else no_event)
+
+
+def open_storage(settings: "Settings", store: str | None) -> "Storage":
+    """The store of this URL, or the folder of the backups."""
+    from obms.app import open_copies
+    from obms.backup.storage import Folder
+
+    return open_copies(settings).at(store).storage if store else Folder(settings.backup_dir)
+
+
+def named(name: str, store: str | None) -> str:
+    """The name of a backup, made one of the store if that is given."""
+    from obms.backup.stores import join_name
+
+    return join_name(store, name) if store else name
 
 
 def require_good(verdict: "Verdict") -> None:

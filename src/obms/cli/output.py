@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from obms.backup.catalog import Backup
+    from obms.backup.copies import Copy
     from obms.backup.manifest import Check
     from obms.backup.run import Run
 
@@ -49,7 +50,7 @@ def run_as_json(made: "Run") -> dict[str, Any]:
             "level": verdict.level if verdict else None,
             "checks": plain(verdict.checks) if verdict else [],
         },
-        "copies": [],
+        "copies": plain(made.copies),
         "removed": [],
         "seconds": made.seconds,
         "stages": plain(made.stages),
@@ -61,7 +62,14 @@ def run_as_text(made: "Run") -> str:
     first = f"{made.manifest.file}  {sizes}  {sum(made.manifest.rows.values())} rows  {made.seconds:.1f} s"
     if made.verdict is None:
         return f"{first}\nnot proven: it does not count until `obms backup verify {made.manifest.id}`"
-    return f"{first}\n{checks_as_text(made.verdict.checks)}\n{'proven' if made.proven else 'NOT PROVEN'}"
+    copies = "".join(f"{_copy_as_text(copy)}\n" for copy in made.copies)
+    proven = "proven" if made.proven else "NOT PROVEN"
+    return f"{first}\n{checks_as_text(made.verdict.checks)}\n{copies}{proven}"
+
+
+def _copy_as_text(copy: "Copy") -> str:
+    told = copy.error or f"{len(copy.copied)} copied, {size(copy.bytes)}, read back whole"
+    return f"  {'ok ' if copy.ok else 'BAD'}  {copy.store}: {told}"
 
 
 def checks_as_text(checks: "Iterable[Check]") -> str:

@@ -1,0 +1,182 @@
+"""Copies of proven backups in the stores: sent, read back, compared, and only then committed."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import stamina
+
+from obms.backup import Backups
+from obms.backup.catalog import read_catalog
+from obms.backup.create import BEGUN_END, Meter
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
+from obms.backup.storage import Storage
+from obms.backup.stores import Store
+from obms.backup.trust import Accepted
+from obms.databases import Chunks
+from obms.errors import (
+    AlreadyThere,
+    BackupDamaged,
+    BackupNotFound,
+    CopyFailed,
+    StorageFailed,
+    StoreRefused,
+)
+from obms.observe import Event
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What a run brought to one store. `error` is None, or what kept it from holding every proven backup."""
+
+    store: str
+    ok: bool
+    seconds: float
+    bytes: int
+    copied: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def copy_to_stores(backups: Backups) -> tuple[Copy, ...]:
+    """Bring every proven backup to each store that lacks it, the newest first; needs the lock.
+
+    A store that fails is told and left for the next run, and the others are served.
+    """
+    return tuple(_serve(backups, store) for store in backups.stores)
+
+
+def require_copied(copies: tuple[Copy, ...]) -> None:
+    """CopyFailed unless each store holds what it should."""
+    failed = [_told(copy) for copy in copies if copy.error is not None]
+    if failed:
+        raise CopyFailed(detail="; ".join(failed))
+
+
+def _told(copy: Copy) -> str:
+    error = str(copy.error).rstrip(".")
+    return error if copy.store in error else f"{copy.store}: {error}"
+
+
+def _serve(backups: Backups, store: Store) -> Copy:
+    started = time.monotonic()
+    copied: list[Manifest] = []
+    errors: list[str] = []
+    try:
+        for manifest in list(_owed(backups, store)):
+            try:
+                _copy_with_patience(backups.storage, store, manifest)
+                copied.append(manifest)
+            except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
+                errors.append(str(error))  # of this backup alone: the others go on
+    except StorageFailed as error:
+        errors.append(str(error))
+    copy = Copy(
+        store=store.name,
+        ok=not errors,
+        seconds=round(time.monotonic() - started, 3),
+        bytes=sum(manifest.bytes for manifest in copied),
+        copied=tuple(manifest.id for manifest in copied),
+        error="; ".join(errors) or None,
+    )
+    facts = {"store": copy.store, "copied": len(copied), "bytes": copy.bytes, "seconds": copy.seconds}
+    backups.notify(Event(name="backup.copied", ok=copy.ok, facts=facts | {"error": copy.error}))
+    return copy
+
+
+def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
+    """The proven backups that the store lacks, as a whole or in part, newest first."""
+    there = set(store.storage.names())
+    # A server without SECRET_KEY cannot sign: its proofs are believed as far as copying goes.
+    believed = Accepted(not_signed=backups.trusted is None)
+    for backup in read_catalog(backups.storage, backups.trusted):
+        lacking = not _files(backup.file) <= there
+        if lacking and backup.manifest is not None and backup.counts_as_proven(believed):
+            yield backup.manifest
+
+
+def _files(image: str) -> set[str]:
+    return {image, image + MANIFEST_END, image + VERDICT_END}
+
+
+def _copy_with_patience(local: Storage, store: Store, manifest: Manifest) -> None:
+    """Try again after pauses that grow; a refusal, or damage, does not pass by waiting."""
+    for attempt in stamina.retry_context(
+        on=lambda error: isinstance(error, StorageFailed) and not isinstance(error, StoreRefused),
+        attempts=store.options.attempts,
+        timeout=None,
+        wait_initial=FIRST_PAUSE,
+        wait_max=LONGEST_PAUSE,
+    ):
+        with attempt:
+            _copy(local, store, manifest)
+
+
+def _copy(local: Storage, store: Store, manifest: Manifest) -> None:
+    """The image, read back; the manifest, which commits it; the verdict.
+
+    A mark with the manifest's fingerprint goes before: of two servers that share a prefix by mistake
+    and make a backup in the same second, one is refused and nothing is overwritten.
+    """
+    storage, file = store.storage, manifest.file
+    there = set(storage.names())
+    mark = f".{file}{BEGUN_END}"
+    if file not in there or not _is_whole(store, manifest):
+        if file in there and mark not in there:
+            raise AlreadyThere(name=file, store=store.name)
+        _put_new(store, mark, manifest.fingerprint.encode())
+        if file + MANIFEST_END in there:
+            _put_new(store, file + MANIFEST_END, _read(local, file + MANIFEST_END))
+        image = _paced(_checked(local.get(file), manifest), store.options.rate_limit)
+        storage.put(file, image, replace=file in there)
+        if not _is_whole(store, manifest):
+            storage.remove(file)
+            raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
+    _put_new(store, file + MANIFEST_END, _read(local, file + MANIFEST_END))
+    storage.put(file + VERDICT_END, iter((_read(local, file + VERDICT_END),)))
+    storage.remove(mark)
+
+
+def _is_whole(store: Store, manifest: Manifest) -> bool:
+    """Whether what the store gives back is what the manifest says: its own word for it is not asked."""
+    meter = Meter()
+    for _ in _paced(meter.measure(store.storage.get(manifest.file)), store.options.rate_limit):
+        continue
+    return (meter.bytes, meter.sha256) == (manifest.bytes, manifest.sha256)
+
+
+def _put_new(store: Store, name: str, data: bytes) -> None:
+    """Put a small object; the same one may be there, another may not."""
+    try:
+        store.storage.put(name, iter((data,)), replace=False)
+    except AlreadyThere:
+        if _read(store.storage, name) != data:
+            raise
+
+
+def _read(storage: Storage, name: str) -> bytes:
+    return b"".join(storage.get(name))
+
+
+def _checked(chunks: Chunks, manifest: Manifest) -> Chunks:
+    """The same bytes; BackupDamaged at their end, before they are published, if they are not the image's."""
+    sha256, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        sha256.update(chunk)
+        size += len(chunk)
+        yield chunk
+    if (size, sha256.hexdigest()) != (manifest.bytes, manifest.sha256):
+        raise BackupDamaged(name=manifest.file, detail="it is not what its manifest says, and was not copied")
+
+
+def _paced(chunks: Chunks, rate: int | None) -> Chunks:
+    """The same bytes, on average no faster than `rate` bytes a second."""
+    started, passed = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        passed += len(chunk)
+        if rate:
+            time.sleep(max(0.0, passed / rate - (time.monotonic() - started)))

@@ -1,0 +1,208 @@
+"""Backups in an object store: Amazon S3 and what speaks like it, Google Cloud Storage, Azure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from itertools import chain
+from queue import Empty, Full, Queue
+from threading import Thread
+from typing import Any
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from obms.databases import Chunks
+from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
+
+OPENERS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+AT_ONCE = 4  # parts on their way: with a part each in the making and in the queue, 50 MB of memory
+LOOK_SECONDS = 0.1
+GRACE_SECONDS = 5.0
+CONNECT = timedelta(seconds=10)
+RETRIES = 3  # of one request; a copy as a whole is tried again by its maker
+HINT = "Check that it answers, and what BACKUP_STORES says of it. Backups in BACKUP_DIR are untouched."
+LONGEST_REASON = 300
+REFUSALS = re.compile(r"status code: (401|403|404)\b")
+
+
+class ObjectStore:
+    """Objects under one prefix of a bucket. Its names are flat: what lies deeper is not seen."""
+
+    def __init__(self, name: str, client: Any, part_size: int) -> None:
+        self.name = name
+        self._client = client
+        self._part_size = part_size
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.name!r})"
+
+    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+        """As the seam says; a large object that is not to be replaced is looked for before, not fenced.
+
+        So that two that write the same large name do not meet there, they put a small mark first.
+        """
+        parts = _parts(chunks, self._part_size)
+        first, second = next(parts, b""), next(parts, None)
+        with self._errors(name):
+            if second is None:
+                obstore.put(
+                    self._client, name, first, mode="overwrite" if replace else "create", use_multipart=False
+                )
+                return
+            if not replace and self._has(name):
+                raise AlreadyThere(name=name, store=self.name)
+            _Upload(self._client, name, self._part_size).send(chain((first, second), parts))
+
+    def get(self, name: str) -> Chunks:
+        """In ranges, each a request that is tried again by itself; they are all of one version."""
+        with self._errors(name):
+            found = obstore.head(self._client, name)
+            for start in range(0, found["size"], self._part_size):
+                end = min(start + self._part_size, found["size"])
+                options = {"range": (start, end), "if_match": found["e_tag"]}
+                yield bytes(obstore.get(self._client, name, options=options).bytes())  # type: ignore[arg-type]
+
+    def size(self, name: str) -> int:
+        with self._errors(name):
+            return obstore.head(self._client, name)["size"]
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        with self._errors(""):
+            found = obstore.list_with_delimiter(self._client)["objects"]
+        names = sorted(item["path"] for item in found)
+        # Some servers list the prefix itself, as an object without a name.
+        yield from (name for name in names if name and name.startswith(prefix))
+
+    def remove(self, name: str) -> None:
+        with self._errors(name):
+            try:
+                obstore.delete(self._client, name)
+            except (FileNotFoundError, NotFoundError):
+                return
+
+    def _has(self, name: str) -> bool:
+        try:
+            obstore.head(self._client, name)
+        except (FileNotFoundError, NotFoundError):
+            return False
+        return True
+
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotFoundError) as error:
+            raise BackupNotFound(name=name) from error
+        except AlreadyExistsError as error:
+            raise AlreadyThere(name=name, store=self.name) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise StoreRefused(store=self.name, detail=_reason(error)) from error
+        except BaseError as error:
+            if REFUSALS.search(str(error)):
+                raise StoreRefused(store=self.name, detail=_reason(error)) from error
+            raise StorageFailed(detail=f"{self.name}: {_reason(error)}", hint=HINT) from error
+
+
+def open_object_store(
+    name: str, settings: Mapping[str, Any], *, timeout: float, part_size: int
+) -> ObjectStore:
+    """The store of a name such as `s3://bucket/prefix`; nothing is connected to yet."""
+    scheme, _, rest = name.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    insecure = str(settings.get("endpoint", "")).startswith("http://")
+    try:
+        client = OPENERS[scheme](
+            bucket,
+            prefix=prefix or None,
+            client_options={
+                "allow_http": insecure,
+                "connect_timeout": CONNECT,
+                "timeout": timedelta(seconds=timeout),
+            },
+            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=timeout)},
+            **settings,
+        )
+    except (BaseError, ValueError, TypeError) as error:
+        raise ConfigurationError(detail=f"BACKUP_STORES {name}: {_reason(error)}") from error
+    return ObjectStore(name, client, part_size)
+
+
+class _Upload:
+    """One large object on its way, in parts, sent by a thread of its own.
+
+    The chunks are made in the caller's thread: they may come from another store, and a signal
+    that ends the run is heard between two of them. An exception there withdraws the upload.
+    """
+
+    def __init__(self, client: Any, name: str, part_size: int) -> None:
+        self._queue: Queue[bytes | BaseException | None] = Queue(maxsize=1)
+        self._failed: list[BaseException] = []
+        self._thread = Thread(target=self._run, args=(client, name, part_size), daemon=True)
+
+    def send(self, parts: Iterator[bytes]) -> None:
+        self._thread.start()
+        try:
+            for part in parts:
+                self._hand_over(part)
+        except BaseException as error:
+            self._withdraw(error)
+            raise
+        self._hand_over(None)
+        self._thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def _hand_over(self, item: bytes | BaseException | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._queue.put(item, timeout=LOOK_SECONDS)
+            except Full:
+                continue
+            return
+
+    def _withdraw(self, error: BaseException) -> None:
+        """Have the store forget the parts; one that does not answer is not waited for."""
+        with suppress(Empty):
+            self._queue.get_nowait()
+        self._queue.put(error)
+        self._thread.join(GRACE_SECONDS)
+
+    def _run(self, client: Any, name: str, part_size: int) -> None:
+        try:
+            obstore.put(client, name, self._parts(), chunk_size=part_size, max_concurrency=AT_ONCE)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the upload was asked for
+            self._failed.append(error)
+
+    def _parts(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+
+def _parts(chunks: Chunks, size: int) -> Iterator[bytes]:
+    """The same bytes in parts of this size; the last one is what is left."""
+    part = bytearray()
+    for chunk in chunks:
+        part += chunk
+        while len(part) >= size:
+            yield bytes(part[:size])
+            del part[:size]
+    if part:
+        yield bytes(part)
+
+
+def _reason(error: BaseException) -> str:
+    """What a client's error says, in one line: the store's own words, or else the client's first line."""
+    text = str(error) or type(error).__name__
+    told = [found[1] for tag in ("Code", "Message") if (found := re.search(rf"<{tag}>([^<]*)</{tag}>", text))]
+    line = ": ".join(told) or re.sub(r"^Generic \w+ error: |\?\S*", "", text.splitlines()[0])
+    return line.strip(" .")[:LONGEST_REASON]

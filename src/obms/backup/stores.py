@@ -1,0 +1,161 @@
+"""The other places that backups are copied to: each a URL, with what it asks for."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from obms.backup.object_store import OPENERS, open_object_store
+from obms.backup.storage import Folder, Storage
+from obms.errors import ConfigurationError
+
+SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long a store keeps backups; None where it says nothing of its own."""
+
+    retention_days: int | None = None
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    keep_yearly: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What stands after the `?` of a store's URL: bytes a second, days, seconds of one request, bytes."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    rate_limit: int | None = None
+    lock_days: int | None = None
+    timeout: int = 60
+    attempts: int = 6
+    part_size: int = 8 * MB
+    keep: Keep = Keep()
+
+
+WORDS = ("endpoint", "region")
+KEEPS = tuple(name.name for name in fields(Keep))
+NAMES = (*(name.name for name in fields(Options) if name.name != "keep"), *KEEPS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """A place, and the name that it has in reports: its URL without the options."""
+
+    name: str
+    storage: Storage
+    options: Options = Options()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """The stores of BACKUP_STORES. `credentials` are what their clients need, by scheme."""
+
+    configured: tuple[Store, ...] = ()
+    credentials: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    def __iter__(self) -> Iterator[Store]:
+        return iter(self.configured)
+
+    def at(self, url: str) -> Store:
+        """The store of a URL; one without options is the configured one of that name, if there is one."""
+        if "?" not in url:
+            name = _name(url)
+            known = next((store for store in self.configured if store.name == name), None)
+            if known is not None:
+                return known
+        return open_store(url, self.credentials)
+
+
+def open_stores(urls: tuple[str, ...], credentials: Mapping[str, Mapping[str, str]]) -> Stores:
+    """ConfigurationError names the URL that is wrong; nothing is connected to yet."""
+    configured = tuple(open_store(url, credentials) for url in urls)
+    names = [store.name for store in configured]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(detail=f"BACKUP_STORES names {', '.join(twice)} twice")
+    return Stores(configured=configured, credentials=credentials)
+
+
+def open_store(url: str, credentials: Mapping[str, Mapping[str, str]]) -> Store:
+    name = _name(url)
+    options = _read_options(name, url.partition("?")[2])
+    scheme = name.partition("://")[0]
+    if scheme == "file":
+        _require_none(name, options, "endpoint", "region", "lock_days")
+        return Store(name=name, storage=Folder(Path(unquote(urlsplit(name).path))), options=options)
+    given = {"endpoint": options.endpoint, "region": options.region}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    storage = open_object_store(
+        name,
+        {**settings, **credentials.get(scheme, {})},
+        timeout=options.timeout,
+        part_size=options.part_size,
+    )
+    return Store(name=name, storage=storage, options=options)
+
+
+def _require_none(name: str, options: Options, *words: str) -> None:
+    for word in words:
+        if getattr(options, word) is not None:
+            raise ConfigurationError(detail=f"BACKUP_STORES {name}: a folder has no {word}")
+
+
+def split_name(url: str) -> tuple[str, str]:
+    """The URL of a store, with its options, and the name of a backup in it."""
+    place, mark, options = url.partition("?")
+    store, _, name = place.rpartition("/")
+    return f"{store}{mark}{options}", name
+
+
+def join_name(store: str, name: str) -> str:
+    """The opposite: the URL of a backup in a store, which may be given as the path of a folder."""
+    _, mark, options = store.partition("?")
+    return f"{_name(store)}/{name}{mark}{options}"
+
+
+def _name(url: str) -> str:
+    """The URL without options, in one spelling; a path is a folder."""
+    place = url.partition("?")[0]
+    if "://" not in place:
+        return Path(place).absolute().as_uri()
+    scheme, _, rest = place.partition("://")
+    if "@" in rest:
+        raise ConfigurationError(
+            detail=f"a {scheme} URL of BACKUP_STORES holds a user or a password",
+            hint="Credentials stand in settings of their own, as AWS_SECRET_ACCESS_KEY or its _FILE.",
+        )
+    if scheme not in (*OPENERS, "file") or not rest.strip("/") or (scheme == "file") != rest.startswith("/"):
+        raise ConfigurationError(
+            detail=f"{place!r} is no store",
+            hint="A folder, or file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.",
+        )
+    return f"{scheme}://{rest.rstrip('/')}"
+
+
+def _read_options(name: str, query: str) -> Options:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(set(given) - set(NAMES))
+    if unknown:
+        detail = f"BACKUP_STORES {name}: there is no option {unknown[0]!r}"
+        raise ConfigurationError(detail=detail, hint=f"There are: {', '.join(NAMES)}.")
+    values = {key: value if key in WORDS else _number(name, key, value) for key, value in given.items()}
+    endpoint = values.get("endpoint")
+    if endpoint is not None and not re.fullmatch(r"https?://[^/@\s]+/?", str(endpoint)):
+        raise ConfigurationError(detail=f"BACKUP_STORES {name}: endpoint must be https://host or http://host")
+    keep = Keep(**{key: values.pop(key) for key in KEEPS if key in values})  # type: ignore[arg-type]
+    return Options(keep=keep, **values)  # type: ignore[arg-type]
+
+
+def _number(name: str, key: str, value: str) -> int:
+    match = re.fullmatch(r"(\d+)([kMG]?)", value)
+    if match is None:
+        raise ConfigurationError(detail=f"BACKUP_STORES {name}: {key} must be a number, as 30 or 10M")
+    return int(match[1]) * SIZES[match[2]]

@@ -1,0 +1,295 @@
+"""Copies in the stores: whole ones, read back, or none, whatever the store does (B11)."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from obms.backup.catalog import read_catalog
+from obms.backup.run import run as run_once
+from obms.backup.stores import open_store
+from obms.databases import writing
+from obms.observe import utc_now
+from obms.schema import images as uploads
+from tests.backup.conftest import Noted, images
+from tests.deployment import Answer, Deployment
+from tests.proxy import HOST, Proxy, proxy_to
+from tests.s3_server import BUCKET, S3Server
+
+MB = 1_000_000
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def place() -> str:
+    """A prefix of this test alone."""
+    return f"{BUCKET}/{uuid4().hex}"
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[Proxy]:
+    with proxy_to(s3.port) as running:
+        yield running
+
+
+@pytest.fixture
+def server(stocked_sqlite: Deployment, s3: S3Server) -> Deployment:
+    """A server with badges and the key of the S3 server."""
+    stocked_sqlite.environment |= s3.environment
+    return stocked_sqlite
+
+
+def run(server: Deployment, *urls: str | Path) -> Answer:
+    return server.obms("backup", "run", "--json", BACKUP_STORES=" ".join(map(str, urls)))
+
+
+def states(server: Deployment, s3: S3Server, place: str) -> dict[str, str]:
+    """What the store holds, as its own catalogue tells."""
+    store = open_store(s3.url(place), s3.credentials)
+    return {backup.id: backup.state for backup in read_catalog(store.storage, server.backups.trusted)}
+
+
+def names(s3: S3Server, place: str) -> list[str]:
+    return list(open_store(s3.url(place), s3.credentials).storage.names())
+
+
+def upload_images(server: Deployment, count: int) -> None:
+    """Make the image large: random bytes do not get smaller by compression."""
+    common = {"media_type": "image/png", "created_at": utc_now()}
+    with writing(server.database.engine) as connection:
+        for id in (uuid4().hex for _ in range(count)):
+            row = {"id": id, "name": id, "content": PNG + os.urandom(4 * MB)}
+            connection.execute(sa.insert(uploads), row | common)
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_proven_backup_goes_to_each_store_and_is_proven_there(
+    server: Deployment, s3: S3Server, place: str, tmp_path: Path
+) -> None:
+    answer = run(server, s3.url(place), tmp_path / "copies")
+    assert answer.code == 0, answer.err
+    made = answer.json
+    assert [copy["store"] for copy in made["copies"]] == [f"s3://{place}", (tmp_path / "copies").as_uri()]
+    for copy in made["copies"]:
+        assert copy["ok"]
+        assert copy["copied"] == [made["id"]]
+        assert copy["bytes"] == made["bytes"]
+        assert copy["error"] is None
+    assert names(s3, place) == [made["file"], f"{made['file']}.json", f"{made['file']}.proof.json"]
+    assert states(server, s3, place) == {made["id"]: "proven"}
+    for url in (s3.url(place), str(tmp_path / "copies")):
+        judged = server.obms("backup", "verify", "latest", "--store", url, "--json")
+        assert judged.code == 0, judged.err
+        assert judged.json["level"] == "proven"
+
+
+def test_what_a_store_holds_is_not_sent_again(
+    server: Deployment, proxy: Proxy, s3: S3Server, place: str
+) -> None:
+    upload_images(server, 1)
+    url = s3.url(place, endpoint=proxy.endpoint)
+    assert run(server, url).code == 0
+    proxy.sent = 0
+    second = run(server, url).json
+    assert second["copies"][0]["copied"] == [second["id"]]
+    assert proxy.sent < 1.5 * second["bytes"]
+
+
+def test_an_unproven_backup_is_not_copied(server: Deployment, tmp_path: Path) -> None:
+    answer = server.obms("backup", "run", "--no-prove", "--json", BACKUP_STORES=str(tmp_path / "copies"))
+    assert answer.code == 0
+    assert answer.json["copies"] == []
+    assert not (tmp_path / "copies").exists()
+
+
+def test_b11_a_store_that_is_down_is_told_and_the_others_are_served(
+    server: Deployment, s3: S3Server, place: str, tmp_path: Path
+) -> None:
+    """B11: exit 9, after the local backup is proven and all other stores hold it."""
+    down = s3.url(place, endpoint=f"http://{HOST}:{closed_port()}")
+    answer = run(server, down, tmp_path / "copies")
+    assert answer.code == 9
+    assert f"s3://{place}" in answer.err
+    assert answer.json["proven"]
+    assert [copy["ok"] for copy in answer.json["copies"]] == [False, True]
+    assert server.obms("backup", "verify", "latest").code == 0
+    assert server.obms("backup", "verify", "latest", "--store", str(tmp_path / "copies")).code == 0
+    record = json.loads((server.backup_dir / "last_run.json").read_text())
+    assert (record["ok"], record["exit_code"]) == (False, 9)
+    assert f"s3://{place}" in record["error"]
+
+
+def test_b11_the_event_names_the_store(server: Deployment, place: str, s3: S3Server, noted: Noted) -> None:
+    server.environment["BACKUP_STORES"] = s3.url(place, endpoint=f"http://{HOST}:{closed_port()}")
+    made = run_once(replace(server.backups, notify=noted))
+    assert made.proven
+    (event,) = noted.named("backup.copied")
+    assert not event.ok
+    assert event.facts["store"] == f"s3://{place}"
+    assert not noted.named("backup.run")[0].ok
+
+
+def test_b11_a_store_that_was_down_for_days_gets_the_days_it_missed(
+    server: Deployment, s3: S3Server, place: str
+) -> None:
+    down = s3.url(place, endpoint=f"http://{HOST}:{closed_port()}")
+    missed = [run(server, down).json["id"] for _ in range(3)]
+    answer = run(server, s3.url(place))
+    assert answer.code == 0, answer.err
+    assert answer.json["copies"][0]["copied"] == [answer.json["id"], *reversed(missed)]
+    assert states(server, s3, place) == dict.fromkeys([answer.json["id"], *missed], "proven")
+
+
+def test_b11_a_connection_that_is_cut_once_is_made_up_for(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str
+) -> None:
+    upload_images(server, 3)
+    proxy.cut_after, proxy.cuts = 2 * MB, 2
+    answer = run(server, s3.url(place, endpoint=proxy.endpoint))
+    assert answer.code == 0, answer.err
+    assert proxy.cuts == 0
+    assert states(server, s3, place) == {answer.json["id"]: "proven"}
+
+
+def test_b11_a_copy_that_is_always_cut_never_counts_and_the_next_run_makes_it(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str
+) -> None:
+    upload_images(server, 3)
+    proxy.cut_after = 2 * MB
+    answer = run(server, s3.url(place, endpoint=proxy.endpoint))
+    assert answer.code == 9
+    assert server.obms("backup", "verify", "latest").code == 0
+    assert states(server, s3, place) == {}
+    lost = server.obms("restore", f"{s3.url(place)}".replace("?", "/latest?"), "--yes")
+    assert (lost.code, "no backup 'latest'" in lost.err) == (2, True)
+    proxy.cut_after = None
+    assert run(server, s3.url(place, endpoint=proxy.endpoint)).code == 0
+    assert set(states(server, s3, place).values()) == {"proven"}
+    assert len(states(server, s3, place)) == 2
+
+
+def test_b11_a_store_that_stalls_is_given_up(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str
+) -> None:
+    proxy.stall_after = 0
+    answer = run(server, s3.url(place, "timeout=1", "attempts=1", endpoint=proxy.endpoint))
+    assert answer.code == 9
+    assert answer.json["proven"]
+    assert answer.json["copies"][0]["seconds"] < 30
+
+
+def test_b11_a_store_that_refuses_is_told_without_the_key(
+    server: Deployment, s3: S3Server, place: str
+) -> None:
+    url = s3.url(place, "attempts=6")
+    answer = server.obms(
+        "backup", "run", "--json", BACKUP_STORES=url, AWS_SECRET_ACCESS_KEY="a-wrong-and-secret-one"
+    )
+    assert answer.code == 9
+    assert "refused" in answer.err
+    assert answer.json["copies"][0]["seconds"] < 5  # a refusal is not tried again
+    assert "a-wrong-and-secret-one" not in answer.out + answer.err
+
+
+def test_b11_a_copy_that_reads_back_otherwise_does_not_count(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str
+) -> None:
+    """The server took it, and its answers differ by a bit: no checksum of the server's own is asked."""
+    proxy.flip = True
+    answer = run(server, s3.url(place, endpoint=proxy.endpoint))
+    assert answer.code == 9
+    assert "read back other than it was sent" in answer.err
+    assert "proven" not in states(server, s3, place).values()
+
+
+def test_a_damaged_image_is_not_spread(server: Deployment, tmp_path: Path) -> None:
+    first = server.made_backup()
+    image = server.backup_dir / first["file"]
+    data = bytearray(image.read_bytes())
+    data[len(data) // 2] ^= 1
+    image.write_bytes(data)
+    answer = run(server, tmp_path / "copies")
+    assert answer.code == 9
+    assert first["file"] in answer.err
+    assert answer.json["copies"][0]["copied"] == [answer.json["id"]]
+    assert first["file"] not in {path.name for path in (tmp_path / "copies").iterdir()}
+
+
+@pytest.mark.parametrize("foreign", ["", ".json"])
+def test_a_file_of_somebody_else_is_not_overwritten(
+    server: Deployment, s3: S3Server, place: str, foreign: str
+) -> None:
+    first = server.made_backup()
+    store = open_store(s3.url(place), s3.credentials).storage
+    store.put(first["file"] + foreign, iter((b"theirs",)))
+    answer = run(server, s3.url(place))
+    assert answer.code == 9
+    assert "another object" in answer.err
+    assert b"".join(store.get(first["file"] + foreign)) == b"theirs"
+    assert answer.json["copies"][0]["copied"] == [answer.json["id"]]
+
+
+def test_two_servers_that_share_a_prefix_do_not_write_over_each_other(
+    server: Deployment, s3: S3Server, place: str
+) -> None:
+    first = server.made_backup()
+    store = open_store(s3.url(place), s3.credentials).storage
+    store.put(f".{first['file']}.begun", iter((b"the fingerprint of another manifest",)))
+    answer = run(server, s3.url(place))
+    assert answer.code == 9
+    assert first["file"] not in list(store.names())
+
+
+def test_an_image_whose_manifest_was_not_sent_is_not_sent_again(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str
+) -> None:
+    upload_images(server, 2)
+    first = server.made_backup()
+    store = open_store(s3.url(place), s3.credentials).storage
+    store.put(first["file"], server.backups.storage.get(first["file"]))
+    assert states(server, s3, place) == {first["id"]: "orphan"}
+    second = run(server, s3.url(place, endpoint=proxy.endpoint))
+    assert second.code == 0, second.err
+    assert set(second.json["copies"][0]["copied"]) == {first["id"], second.json["id"]}
+    assert states(server, s3, place)[first["id"]] == "proven"
+    assert proxy.sent < 1.5 * second.json["bytes"]
+
+
+def test_a_rate_limit_is_kept(server: Deployment, s3: S3Server, place: str) -> None:
+    made = run(server, s3.url(place, "rate_limit=50k")).json
+    assert made["copies"][0]["ok"]
+    assert made["copies"][0]["seconds"] > made["bytes"] / 50_000
+
+
+def test_no_secret_is_told(server: Deployment, s3: S3Server, place: str) -> None:
+    answer = run(server, s3.url(place))
+    shown = repr(server.settings) + repr(server.backups) + answer.out + answer.err
+    shown += (server.backup_dir / "last_run.json").read_text()
+    assert s3.secret not in shown
+    assert s3.key not in shown
+
+
+def test_a_secret_may_stand_in_a_file(server: Deployment, s3: S3Server, place: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{s3.secret}\n")
+    del server.environment["AWS_SECRET_ACCESS_KEY"]
+    server.environment["AWS_SECRET_ACCESS_KEY_FILE"] = str(tmp_path / "secret")
+    assert run(server, s3.url(place)).code == 0
+
+
+def test_the_folder_of_the_backups_holds_nothing_of_the_copies(
+    server: Deployment, s3: S3Server, place: str
+) -> None:
+    made: Any = run(server, s3.url(place)).json
+    assert images(server) == [made["file"], f"{made['file']}.json", f"{made['file']}.proof.json"]

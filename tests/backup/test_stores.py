@@ -1,0 +1,96 @@
+"""The URLs of the stores: what they say, what they may not, and how a backup in one is named."""
+
+from pathlib import Path
+
+import pytest
+
+from obms.backup.storage import Folder
+from obms.backup.stores import Keep, join_name, open_store, open_stores, split_name
+from obms.errors import ConfigurationError
+
+NOTHING: dict[str, dict[str, str]] = {}
+KEY = {"s3": {"access_key_id": "the-key", "secret_access_key": "the-secret"}}
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("file:///mnt/copies/", "file:///mnt/copies"),
+        ("/mnt/copies?rate_limit=5M", "file:///mnt/copies"),
+        ("s3://bucket/a/b/?region=eu-central-1", "s3://bucket/a/b"),
+        ("s3://bucket", "s3://bucket"),
+        ("gs://bucket/a", "gs://bucket/a"),
+        ("az://container/a", "az://container/a"),
+    ],
+)
+def test_a_store_is_named_by_its_url_without_options(url: str, name: str) -> None:
+    credentials = KEY | {"az": {"account_name": "a", "account_key": "a2V5"}}
+    assert open_store(url, credentials).name == name
+
+
+def test_a_folder_may_have_a_blank_in_its_name(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "my copies").as_uri(), NOTHING)
+    assert isinstance(store.storage, Folder)
+    assert store.storage.path == tmp_path / "my copies"
+
+
+def test_what_a_url_asks_for_is_read() -> None:
+    url = "s3://b/p?endpoint=http://127.0.0.1:1&region=x&rate_limit=10M&lock_days=30&timeout=5&keep_daily=7"
+    options = open_store(f"{url}&retention_days=90", KEY).options
+    assert (options.endpoint, options.region) == ("http://127.0.0.1:1", "x")
+    assert (options.rate_limit, options.lock_days, options.timeout) == (10_000_000, 30, 5)
+    assert options.keep == Keep(retention_days=90, keep_daily=7)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/x", "'ftp://host/x' is no store"),
+        ("s3:///x", "'s3:///x' is no store"),
+        ("file://host/x", "'file://host/x' is no store"),
+        ("s3://b/p?colour=red", "there is no option 'colour'"),
+        ("s3://b/p?rate_limit=fast", "rate_limit must be a number"),
+        ("s3://b/p?endpoint=somewhere", "endpoint must be https"),
+        ("/mnt/copies?region=x", "a folder has no region"),
+        ("/mnt/copies?lock_days=3", "a folder has no lock_days"),
+    ],
+)
+def test_a_url_that_is_wrong_is_said(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        open_store(url, KEY)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://key:hidden@bucket/p", "https://key:hidden@host/p", "s3://b/p?endpoint=https://k:hidden@host"],
+)
+def test_a_password_in_a_url_is_refused_and_not_told(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        open_store(url, KEY)
+    assert "hidden" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_store_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="file:///mnt/copies twice"):
+        open_stores(("/mnt/copies", "file:///mnt/copies/"), NOTHING)
+
+
+def test_a_url_without_options_is_that_of_the_configured_store() -> None:
+    stores = open_stores(("s3://b/p?region=eu-central-1",), KEY)
+    assert stores.at("s3://b/p").options.region == "eu-central-1"
+    assert stores.at("s3://b/p?region=other").options.region == "other"
+    assert stores.at("s3://b/q").options.region is None
+
+
+def test_credentials_are_in_no_representation() -> None:
+    stores = open_stores(("s3://b/p",), KEY)
+    assert "the-secret" not in repr(stores)
+    assert "the-key" not in repr(stores)
+
+
+@pytest.mark.parametrize("store", ["s3://b/p", "s3://b/p?region=x&timeout=3", "file:///mnt/copies"])
+def test_a_backup_in_a_store_is_named_by_one_url(store: str) -> None:
+    url = join_name(store, "latest")
+    assert url.partition("?")[0] == f"{store.partition('?')[0]}/latest"
+    assert split_name(url) == (store, "latest")
+    assert join_name("/mnt/copies", "latest") == "file:///mnt/copies/latest"
