@@ -5,14 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydantic import SecretStr
+
 from obms import __version__, migrations
 from obms.backup import Backups, Probe
 from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
+from obms.backup.counters import counting
 from obms.backup.manifest import Check
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
 from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
+from obms.backup.staleness import is_stale, watch_staleness
 from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site
@@ -22,7 +26,9 @@ from obms.config import Settings, read_settings
 from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
-from obms.observe import Hook, log_event, utc_now
+from obms.errors import StorageFailed
+from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
+from obms.observe import Hook, every, log_event, no_event, utc_now
 
 WORK = ".work"
 
@@ -36,6 +42,7 @@ class BackupHealth:
     next_run: datetime | None
     last_run: datetime | None
     stale: bool
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,16 +116,20 @@ def _server(settings: Settings, database: Database) -> Server:
 
 def _backup_health(settings: Settings, schedule: Schedule) -> BackupHealth:
     storage, now = Folder(settings.backup_dir), utc_now()
-    newest = _newest_moment(newest_proven(storage, settings.kind(), trusted_key(settings)))
-    record = read_record(storage)
+    newest, record, problem = None, None, None
+    try:
+        newest = _newest_moment(newest_proven(storage, settings.kind(), trusted_key(settings)))
+        record = read_record(storage)
+    except StorageFailed as error:
+        problem = str(error)
     age = None if newest is None else now - newest
     return BackupHealth(
         newest_proven=newest,
         age=age,
         next_run=schedule.next_after(now),
         last_run=None if record is None else record.started_at,
-        # One that is said to be from far ahead was made by a wrong clock: it says nothing of today.
-        stale=age is None or abs(age) > settings.backup_max_age,
+        stale=is_stale(newest, now, settings.backup_max_age),
+        problem=problem,
     )
 
 
@@ -129,6 +140,40 @@ def _newest_moment(backup: Backup | None) -> datetime | None:
 def open_copies(settings: Settings) -> Stores:
     """The stores that backups are copied to, and what opens others of the same kinds."""
     return open_stores(settings.backup_stores, settings.store_credentials())
+
+
+def open_hook(settings: Settings, *, logged: bool) -> Hook:
+    """Where events go: to the log, or to none where the command itself tells, to the counters, to people."""
+    log = log_event if logged else no_event
+    count = counting(settings.backup_dir, utc_now, log_event)
+    report = every(log_event, count)
+    notices = Notices(
+        tellers=open_tellers(_words(settings.backup_notify_urls), report),
+        heartbeats=open_tellers(_words(settings.backup_heartbeat_url), report, open_heartbeat),
+        every_run=settings.backup_notify_on == "all",
+        server=settings.public_url(),
+        version=__version__,
+        clock=utc_now,
+        report=report,
+    )
+    return every(log, count, notices)
+
+
+def check_notices(settings: Settings) -> None:
+    """ConfigurationError where one of BACKUP_NOTIFY_URLS, or BACKUP_HEARTBEAT_URL, cannot be used."""
+    for url in _words(settings.backup_notify_urls):
+        open_teller(url)
+    for url in _words(settings.backup_heartbeat_url):
+        open_heartbeat(url)
+
+
+def _words(secret: SecretStr | None) -> list[str]:
+    return secret.get_secret_value().split() if secret else []
+
+
+def open_watch(settings: Settings, backups: Backups) -> Callable[[], None]:
+    """What the schedule looks at while it waits."""
+    return watch_staleness(backups, settings.backup_max_age)
 
 
 def open_backups(

@@ -22,6 +22,8 @@ SECRETS = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AZURE_STORAGE_ACCOUNT_KEY",
+    "BACKUP_NOTIFY_URLS",
+    "BACKUP_HEARTBEAT_URL",
 )
 # What the client of each kind of store calls the settings below.
 CREDENTIALS = {
@@ -111,6 +113,18 @@ class Settings(BaseSettings):
     )
     backup_max_age: Duration = Field(
         default=timedelta(hours=26), description="A newest proven backup older than this is degraded health."
+    )
+    backup_notify_urls: SecretStr | None = Field(
+        default=None, description="Who is told: `https://` webhooks, and URLs of Apprise, between spaces."
+    )
+    backup_notify_on: Literal["failures", "all"] = Field(
+        default="failures", description="What is told: failures, and when all is good again; or all runs."
+    )
+    backup_heartbeat_url: SecretStr | None = Field(
+        default=None, description="Asked after each proven run, and with `/fail` after each that failed."
+    )
+    metrics_file: Path | None = Field(
+        default=None, description="File that each run writes the metrics to, for a textfile collector."
     )
 
     @model_validator(mode="before")

@@ -31,6 +31,16 @@ def log_event(event: Event) -> None:
     (logger.info if event.ok else logger.error)(event.name, **event.facts)
 
 
+def every(*hooks: Hook) -> Hook:
+    """The hook that hands each event to all of them, in their order."""
+
+    def hand_on(event: Event) -> None:
+        for hook in hooks:
+            hook(event)
+
+    return hand_on
+
+
 def no_event(_event: Event) -> None:
     """The hook of a command that tells its user itself."""
 

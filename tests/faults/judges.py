@@ -15,7 +15,7 @@ from tests.deployment import Deployment
 from tests.faults.fork_server import Ending, ForkServer
 from tests.faults.scene import Scene, contents, name_of
 
-RECORDS = ("last_run.json", "last_restore.json", ".lock")
+RECORDS = ("last_run.json", "last_restore.json", "counters.json", ".lock")
 ALLOWED_BESIDE = ("openbadges.db", "openbadges.db-wal", "openbadges.db-shm")
 
 

@@ -89,6 +89,15 @@ def test_health_is_degraded_without_a_proven_backup(sqlite: Deployment) -> None:
     assert answer.json()["memory"]["rss"] > 1_000_000
 
 
+def test_health_is_degraded_with_the_reason_where_the_backup_folder_cannot_be_read(
+    sqlite: Deployment,
+) -> None:
+    sqlite.environment["BACKUP_DIR"] = str(sqlite.folder / ("x" * 300))
+    answer = _health(sqlite)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert "too long" in answer.json()["backup"]["problem"]
+
+
 def _health(deployment: Deployment) -> httpx.Response:
     from obms.web import create_app  # noqa: PLC0415 - only here
 

@@ -122,8 +122,10 @@ def restore(
             _fit(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _switch(backups, source, scratch)
             done = _after(backups, facts, done, [*trust, *checks])
-    backups.notify(Event(name="restore.done", facts={"id": done.id, "safety_backup": done.safety_backup}))
-    return replace(done, seconds=round(time.monotonic() - started, 3))
+    done = replace(done, seconds=round(time.monotonic() - started, 3))
+    told = {"id": done.id, "safety_backup": done.safety_backup, "seconds": done.seconds}
+    backups.notify(Event(name="restore.done", facts=told))
+    return done
 
 
 def _fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool) -> None:

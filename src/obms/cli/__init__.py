@@ -71,12 +71,18 @@ def serve() -> None:
 
     Example: PORT=3000 obms serve
     """
+    from obms.app import check_notices, open_hook
     from obms.web.serve import serve_api
 
     settings = load_settings()
+    check_notices(settings)
     make_server(settings)
     serve_api(
-        host=settings.host, port=settings.port, workers=settings.workers, schedule=settings.backup_schedule
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        schedule=settings.backup_schedule,
+        notify=open_hook(settings, logged=True),
     )
 
 

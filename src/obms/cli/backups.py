@@ -150,16 +150,20 @@ def schedule(
 
     Example: BACKUP_SCHEDULE="0 3 * * *" obms backup schedule
     """
-    from obms.app import open_schedule
+    from obms.app import check_notices, open_schedule, open_watch
     from obms.backup.child_run import run_in_child
     from obms.backup.schedule import end_with_input, keep_schedule
 
     settings = load_settings()
     if until_input_ends:
         end_with_input()
+    check_notices(settings)
+    everything = make_backups(settings, logged=True)
+    look = open_watch(settings, everything)
     command = (sys.executable, "-m", "obms", "backup", "run", "--scheduled")
     keep_schedule(
-        make_backups(settings, logged=True),
+        everything,
         open_schedule(settings),
-        start=lambda backups: run_in_child(backups, command),
+        start=lambda backups: run_in_child(backups, command, look=look),
+        look=look,
     )

@@ -46,11 +46,10 @@ def make_server(settings: "Settings") -> "Server":
 
 def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":
     """What backing up needs; events go to the log, or to nobody where the command itself tells."""
-    from obms.app import open_backups
-    from obms.observe import log_event, no_event
+    from obms.app import open_backups, open_hook
     from obms.web.probe import probe
 
-    return open_backups(settings, probe, log_event if logged else no_event)
+    return open_backups(settings, probe, open_hook(settings, logged=logged))
 
 
 def open_storage(settings: "Settings", store: str | None) -> "Storage":

@@ -76,6 +76,7 @@ def shown_backup(backup: BackupHealth) -> dict[str, Any]:
         "ageSeconds": int(backup.age.total_seconds()) if backup.age is not None else None,
         "nextRun": iso(backup.next_run) if backup.next_run else None,
         "lastRun": iso(backup.last_run) if backup.last_run else None,
+        **({"problem": backup.problem} if backup.problem else {}),
     }
 
 

@@ -10,15 +10,15 @@ from threading import Thread
 import uvicorn
 
 from obms.backup.schedule import OFF
-from obms.observe import Event, log_event
+from obms.observe import Event, Hook
 
 RESTART_SECONDS = 60.0
 GRACE_SECONDS = 8.0
 
 
-def serve_api(*, host: str, port: int, workers: int, schedule: str) -> None:
+def serve_api(*, host: str, port: int, workers: int, schedule: str, notify: Hook) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered, a backup is taken back."""
-    with _scheduler(off=schedule == OFF):
+    with _scheduler(notify, off=schedule == OFF):
         uvicorn.run(
             "obms.web:create",
             factory=True,
@@ -31,7 +31,7 @@ def serve_api(*, host: str, port: int, workers: int, schedule: str) -> None:
 
 
 @contextmanager
-def _scheduler(*, off: bool) -> Iterator[None]:
+def _scheduler(notify: Hook, *, off: bool) -> Iterator[None]:
     """The schedule in a process of its own, so that a backup never slows a request; ended with ours.
 
     A child that dies is told and started again; its standard input is a pipe of ours, so that it
@@ -41,7 +41,7 @@ def _scheduler(*, off: bool) -> Iterator[None]:
         yield
         return
     over = Flag()
-    keeper = Thread(target=_keep_running, args=(over,))
+    keeper = Thread(target=_keep_running, args=(over, notify))
     keeper.start()
     try:
         yield
@@ -50,7 +50,7 @@ def _scheduler(*, off: bool) -> Iterator[None]:
         keeper.join()
 
 
-def _keep_running(over: Flag) -> None:
+def _keep_running(over: Flag, notify: Hook) -> None:
     command = (sys.executable, "-m", "obms", "backup", "schedule", "--until-input-ends")
     while not over.is_set():
         with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
@@ -59,7 +59,7 @@ def _keep_running(over: Flag) -> None:
             if over.is_set():
                 _end(child)
                 return
-        log_event(Event(name="schedule.ended", ok=False, facts={"exit_code": child.returncode}))
+        notify(Event(name="schedule.ended", ok=False, facts={"exit_code": child.returncode}))
         over.wait(RESTART_SECONDS)
 
 
