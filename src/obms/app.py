@@ -12,6 +12,7 @@ from obms.backup import Backups, Probe
 from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
+from obms.backup.encryption import Age, read_recipient
 from obms.backup.manifest import Check
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
@@ -198,7 +199,7 @@ def open_backups(
         storage=Folder(settings.backup_dir),
         folder=settings.backup_dir,
         stores=open_copies(settings),
-        chain=Chain(codecs=(Gzip(),)),
+        chain=_chain(settings),
         work=settings.backup_dir / WORK,
         version=__version__,
         sealing_key=site.seal.fingerprint if site.seal else None,
@@ -214,6 +215,13 @@ def open_backups(
         notify=notify,
         timeout=settings.backup_timeout,
     )
+
+
+def _chain(settings: Settings) -> Chain:
+    """gzip, then age if there are recipients; without them it can still be undone."""
+    recipients = [str(read_recipient(public)) for public in settings.backup_age_recipients]
+    age = Age(recipients, settings.backup_age_identity_file)
+    return Chain(codecs=(Gzip(), age)) if recipients else Chain(codecs=(Gzip(),), others=(age,))
 
 
 def _server_of_copy(settings: Settings, copy: Database) -> Server:

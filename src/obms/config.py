@@ -49,12 +49,17 @@ def _words(value: object) -> object:
     return value.split() if isinstance(value, str) else value
 
 
+def _keys(value: object) -> object:
+    return _words(value.replace(",", " ")) if isinstance(value, str) else value
+
+
 def _text(value: SecretStr | str | Path) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Keys = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_keys)]
 
 
 class Settings(BaseSettings):
@@ -99,6 +104,13 @@ class Settings(BaseSettings):
     azure_storage_account_key: SecretStr | None = Field(default=None, description="Its key.")
     google_application_credentials: Path | None = Field(
         default=None, description="File with the service account of the `gs://` stores."
+    )
+    backup_age_recipients: Keys = Field(
+        default=(),
+        description="Public keys (`age1...`) that images are encrypted to; without any they are not.",
+    )
+    backup_age_identity_file: Path | None = Field(
+        default=None, description="File of private keys of age, to restore and to verify encrypted backups."
     )
     backup_schedule: str = Field(
         default="0 0 * * *", description="Cron expression, `CRON_TZ=Europe/Berlin 0 3 * * *` too, or `off`."

@@ -200,6 +200,15 @@ class KeyMissing(ObmsError):
     hint = "Set SECRET_KEY (or SECRET_KEY_FILE) to the key that this database was sealed with."
 
 
+class IdentityMissing(KeyMissing):
+    """A private key is missing: {detail}."""
+
+    hint = (
+        "Set BACKUP_AGE_IDENTITY_FILE to the private key of one of its recipients, "
+        "whom `obms backup show` names. Nothing was changed."
+    )
+
+
 class KeyDamaged(ObmsError):
     """The key {id} was sealed with this SECRET_KEY, and does not open: it is damaged."""
 

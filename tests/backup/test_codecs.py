@@ -1,8 +1,10 @@
 """One suite for every codec: what goes in comes out, and what was changed is noticed."""
 
 import gzip
+import itertools
 import random
 import subprocess
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -12,13 +14,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obms.backup.codecs import Chain, Codec, Gzip
-from obms.errors import BackupDamaged
+from obms.backup.encryption import Age, with_own_key
+from obms.backup.threads import Source, Target, through_thread
+from obms.errors import BackupDamaged, IdentityMissing
 
 PLAIN = b"badge " * 3000 + bytes(range(256)) * 20
 BOMB = 64 * 1024 * 1024
 
 
-@pytest.fixture(params=[Gzip], ids=lambda kind: kind.name)
+class Encrypted:
+    """gzip and then age, as images are encrypted, with a key of its own."""
+
+    name = "gzip and age"
+    ending = ".gz.age"
+
+    def __init__(self) -> None:
+        self._chain = with_own_key(Chain(codecs=(Gzip(), Age((), None))))
+
+    def encode(self, plain: Iterator[bytes]) -> Iterator[bytes]:
+        return self._chain.encode(plain)
+
+    def decode(self, coded: Iterator[bytes]) -> Iterator[bytes]:
+        return self._chain.decode(coded, self._chain.names)
+
+
+@pytest.fixture(params=[Gzip, Encrypted], ids=lambda kind: kind.name)
 def codec(request: pytest.FixtureRequest) -> Codec:
     made: Codec = request.param()
     return made
@@ -87,7 +107,7 @@ def test_a_flipped_bit_changes_the_bytes_or_is_damage(codec: Codec) -> None:
         try:
             if decoded(codec, flipped) != PLAIN:
                 quiet.append(place)
-        except BackupDamaged:
+        except (BackupDamaged, IdentityMissing):
             continue
     # The codec's own checksum covers the content; the rest of a header is the manifest's to guard.
     assert quiet == []
@@ -183,3 +203,35 @@ def test_without_a_manifest_the_first_bytes_tell_the_codec(step: int) -> None:
         assert b"".join(chain.decode_by_content(in_steps(file, step))) == PLAIN
     for short in (b"", b"\x1f", b"x"):
         assert b"".join(chain.decode_by_content(in_steps(short, step))) == short
+
+
+def test_encryption_keeps_a_few_chunks_in_memory_whatever_the_size() -> None:
+    age = Age((), None).with_own_key()
+    chunk = random.Random(3).randbytes(1 << 20)  # noqa: S311 - the same bytes each time
+    tracemalloc.start()
+    try:
+        size = sum(map(len, age.decode(age.encode(chunk for _ in range(64)))))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size == 64 << 20
+    assert peak < 24 << 20
+
+
+def test_who_does_not_want_the_rest_ends_the_thread() -> None:
+    age = Age((), None).with_own_key()
+    before = threading.active_count()
+    endless = age.encode(bytes(1 << 20) for _ in itertools.count())
+    next(endless)
+    assert threading.active_count() == before + 1
+    endless.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_what_fails_in_the_thread_is_raised_where_the_chunks_are_wanted() -> None:
+    def work(source: Source, target: Target) -> None:
+        target.write(source.read(2))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(through_thread(work, iter((b"some", b"more"))))

@@ -80,8 +80,8 @@ def _pieces(member: Any, coded: bytes) -> Iterator[bytes]:
 
 
 # What a file begins with tells its codec, whatever it is called.
-MAGICS = {"gzip": GZIP_MAGIC}
-LONGEST_MAGIC = max(map(len, MAGICS.values()))
+MAGICS = {GZIP_MAGIC: "gzip", b"age-encryption.org/": "age", b"-----BEGIN AGE ENCRYPTED FILE-----": "age"}
+LONGEST_MAGIC = max(map(len, MAGICS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,11 @@ class Chain:
     def ending(self) -> str:
         return "".join(codec.ending for codec in self.codecs)
 
+    @property
+    def known(self) -> dict[str, Codec]:
+        """Every codec that can be undone, by its name."""
+        return {codec.name: codec for codec in (*self.codecs, *self.others)}
+
     def encode(self, plain: Chunks) -> Chunks:
         for codec in self.codecs:
             plain = codec.encode(plain)
@@ -106,18 +111,17 @@ class Chain:
 
     def decode(self, coded: Chunks, names: Iterable[str]) -> Chunks:
         """The plain bytes of what passed through the codecs of these names, in this order."""
-        known = {codec.name: codec for codec in (*self.codecs, *self.others)}
         for name in reversed(tuple(names)):
-            if name not in known:
+            if name not in self.known:
                 raise BackupDamaged(name="image", detail=f"it was coded by {name!r}, which is not known here")
-            coded = known[name].decode(coded)
+            coded = self.known[name].decode(coded)
         return coded
 
     def decode_by_content(self, coded: Chunks) -> Chunks:
         """The plain bytes of a file without manifest: its first bytes tell what it passed through."""
-        for _ in (*self.codecs, *self.others):
+        for _ in self.known:
             head, coded = _peek(coded, LONGEST_MAGIC)
-            name = next((name for name, magic in MAGICS.items() if head.startswith(magic)), None)
+            name = next((name for magic, name in MAGICS.items() if head.startswith(magic)), None)
             if name is None:
                 break
             coded = self.decode(coded, [name])

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from obms.backup import Backups
 from obms.backup.catalog import free_name
+from obms.backup.encryption import recipients_of
 from obms.backup.manifest import MANIFEST_END, Manifest
 from obms.backup.stages import Stages
 from obms.databases import Chunks
@@ -79,6 +80,7 @@ def create(backups: Backups, *, reason: str, stages: Stages | None = None) -> Ma
             digests=facts.digests,
             sealing_key=backups.sealing_key,
             tools=snapshot.tools,
+            recipients=recipients_of(chain),
         ).signed(backups.signer)
         storage.put(file + MANIFEST_END, iter((manifest.to_bytes(),)))
     except BaseException:

@@ -20,7 +20,7 @@ Outcome = Literal["good", "bad", "unknown"]
 Signature = Literal["ours", "other", "none"]
 
 # Members that came later: where they are empty they are not written, so that older documents stay whole.
-LATER = ("signed_by", "signature")
+LATER = ("recipients", "signed_by", "signature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Check:
     detail: str
 
 
-class _Document:
+class Document:
     """JSON that notices each changed byte: it ends with a digest of itself, and has one spelling only."""
 
     signed_by: str
@@ -106,7 +106,7 @@ def _plain(value: object) -> object:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest(_Document):
+class Manifest(Document):
     """An image and all that is known of it without opening it. Sizes are in bytes, times in UTC.
 
     `digests` is empty for SQLite: there the image is the snapshot, so that its hash is the content.
@@ -130,6 +130,7 @@ class Manifest(_Document):
     digests: Mapping[str, str]
     sealing_key: str | None
     tools: Mapping[str, str]
+    recipients: tuple[str, ...] = ()
     signed_by: str = ""
     signature: str = ""
     format: int = FORMAT
@@ -141,7 +142,7 @@ class Manifest(_Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict(_Document):
+class Verdict(Document):
     """What a proof found: `level` is the highest one that holds.
 
     `bad` says that the backup is bad; `unknown` that it could not be judged. It holds for the

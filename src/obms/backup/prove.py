@@ -21,6 +21,7 @@ from obms.errors import (
     BackupDamaged,
     BackupNotFound,
     DatabaseUnreachable,
+    IdentityMissing,
     ObmsError,
     SchemaTooNew,
     StorageFailed,
@@ -39,6 +40,7 @@ def prove(
 ) -> Verdict:
     """Judge a backup up to `level`, and keep the verdict beside it. Every failure is in the verdict.
 
+    But IdentityMissing, and no verdict, for an image that no key at hand opens.
     A proof stands, where its bytes are intact, against a judgement that went less far or could not be made.
     """
     kept = read_verdict(backups.storage, manifest)
@@ -85,6 +87,8 @@ def _look(
     except SQLAlchemyError as error:
         outcome = "bad"
         checks.append(Check(name=type(error).__name__, ok=False, detail=str(error).splitlines()[0]))
+    except IdentityMissing:
+        raise  # nothing was found out
     except ObmsError as error:
         bad = isinstance(error, BackupDamaged | BackupNotFound) and not isinstance(error, SchemaTooNew)
         outcome, hint = "bad" if bad else "unknown", error.hint
@@ -185,10 +189,12 @@ def spool(backups: Backups, manifest: Manifest, image: Path | None) -> list[Chec
     damage = None
     try:
         write_image(plain.measure(backups.chain.decode(chunks, manifest.codecs)), image)
-    except BackupDamaged as error:
+    except (BackupDamaged, IdentityMissing) as error:
         damage = str(error)
         for _ in chunks:  # the hash is of the whole file
             continue
+        if isinstance(error, IdentityMissing) and _matches(manifest, stored.bytes, stored.sha256):
+            raise
     same = _matches(manifest, stored.bytes, stored.sha256)
     found = f"{stored.bytes} bytes, SHA-256 {stored.sha256}"
     if not same:

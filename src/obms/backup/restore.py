@@ -24,6 +24,7 @@ from obms.backup.prove import (
     spool_folder,
     write_image,
 )
+from obms.backup.recipients import remember_openers
 from obms.backup.run import clean_up
 from obms.backup.source import Source, resolve
 from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
@@ -122,6 +123,7 @@ def restore(
             _fit(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _switch(backups, source, scratch)
             done = _after(backups, facts, done, [*trust, *checks])
+            remember_openers(backups, source.storage, source.file, source.id)
     done = replace(done, seconds=round(time.monotonic() - started, 3))
     told = {"id": done.id, "safety_backup": done.safety_backup, "seconds": done.seconds}
     backups.notify(Event(name="restore.done", facts=told))

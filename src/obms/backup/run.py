@@ -9,9 +9,11 @@ from obms.backup import Backups
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.copies import Copy, copy_to_stores, require_copied
 from obms.backup.create import create, sweep_uncommitted
+from obms.backup.encryption import with_own_key
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
+from obms.backup.recipients import remember_openers
 from obms.backup.source import resolve
 from obms.backup.stages import Stages
 from obms.backup.storage import Storage
@@ -53,6 +55,7 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
         try:
             with time_limit(backups.timeout, lambda: stages.current, record_failure):
                 clean_up(backups)
+                backups = replace(backups, chain=with_own_key(backups.chain))
                 manifest = create(backups, reason=reason, stages=stages)
                 stages.begin("prove")
                 verdict = prove(backups, manifest) if prove_it else None
@@ -152,7 +155,10 @@ def verify(
         if source.manifest is None:
             raise BackupDamaged(name=source.file, detail=NO_MANIFEST, hint=ORPHAN_HINT)
         there = replace(backups, storage=source.storage)
-        return prove(there, source.manifest, level=level, accepted=accepted)
+        verdict = prove(there, source.manifest, level=level, accepted=accepted)
+        if verdict.level is not None:
+            remember_openers(backups, source.storage, source.file, source.id)
+        return verdict
 
 
 NO_MANIFEST = "it has no manifest, so that there is nothing to compare it with"
