@@ -28,6 +28,7 @@ from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
 from obms.errors import StorageFailed
+from obms.metrics import Measured, exposition, textfile
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
 
@@ -55,6 +56,7 @@ class Server:
     version: str
     admin_key: str | None
     backup_health: Callable[[], BackupHealth]
+    metrics: Callable[[], bytes]
     needed_revision: str
 
 
@@ -104,13 +106,14 @@ def open_schedule(settings: Settings) -> Schedule:
 
 
 def _server(settings: Settings, database: Database) -> Server:
-    schedule = open_schedule(settings)
+    schedule, measured = open_schedule(settings), open_measured(settings)
     return Server(
         database=database,
         site=open_site(settings),
         version=__version__,
         admin_key=settings.auth_api_key.get_secret_value() if settings.auth_api_key else None,
         backup_health=lambda: _backup_health(settings, schedule),
+        metrics=lambda: exposition(measured),
         needed_revision=migrations.newest(),
     )
 
@@ -157,7 +160,24 @@ def open_hook(settings: Settings, *, logged: bool) -> Hook:
         clock=utc_now,
         report=report,
     )
-    return every(log, count, notices)
+    file = settings.metrics_file
+    written = textfile(file, lambda: open_measured(settings), report) if file else no_event
+    return every(log, count, written, notices)
+
+
+def open_measured(settings: Settings) -> Measured:
+    """What the metrics are computed from."""
+    return Measured(
+        folder=settings.backup_dir,
+        kind=settings.kind(),
+        trusted=trusted_key(settings),
+        schedule=open_schedule(settings),
+        max_age=settings.backup_max_age,
+        stores=tuple(store.name for store in open_copies(settings)),
+        version=__version__,
+        revision=migrations.newest(),
+        clock=utc_now,
+    )
 
 
 def check_notices(settings: Settings) -> None:
@@ -233,5 +253,6 @@ def _server_of_copy(settings: Settings, copy: Database) -> Server:
         version=__version__,
         admin_key=secrets.token_urlsafe(32),
         backup_health=lambda: health,
+        metrics=lambda: b"",
         needed_revision=migrations.newest(),
     )

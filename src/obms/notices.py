@@ -28,7 +28,14 @@ TITLES: Mapping[str, str] = {
 }
 GOOD_NEWS = ("backup.recovered", "backup.fresh")
 # What is told by another event too, or is about the notices themselves.
-UNTOLD = ("backup.unrecorded", "schedule.look_failed", "notice.failed", "counters.failed")
+UNTOLD = (
+    "backup.copied",
+    "backup.unrecorded",
+    "schedule.look_failed",
+    "notice.failed",
+    "counters.failed",
+    "metrics.failed",
+)
 
 
 class Undelivered(Exception):
@@ -208,11 +215,14 @@ class Notices:
                 self.report(Event(name="notice.failed", ok=False, facts=facts))
 
     def _message(self, event: Event) -> dict[str, Any]:
-        title = "a backup was made" if event.ok and event.name == "backup.run" else TITLES.get(event.name)
+        title = TITLES.get(event.name, event.name)
+        if event.name == "backup.run" and event.facts.get("proven"):
+            made = "a proven backup was made"
+            title = made if event.ok else f"{made}, and then something failed"
         return {
             "event": event.name,
             "ok": event.ok,
-            "title": f"{self.server}: {title or event.name}",
+            "title": f"{self.server}: {title}",
             "server": self.server,
             "version": self.version,
             "at": self.clock().isoformat(),

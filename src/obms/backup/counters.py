@@ -12,6 +12,7 @@ from obms.observe import Clock, Event, Hook
 
 FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
+STORE = "store "  # before the name of a store
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
 RECOVERIES = {"restore.done": "restore", "drill.done": "drill"}
 
@@ -46,6 +47,9 @@ def read_counters(folder: Path) -> Mapping[str, Any]:
 def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
     if event.name == "backup.run":
         return ((RUNS,) if event.ok else (RUNS, FAILURES)), {}
+    if event.name == "backup.copied":
+        complete = {"complete_at": now.timestamp()} if event.ok else {}
+        return (), {f"{STORE}{event.facts.get('store')}": {"ok": event.ok, **complete}}
     if event.name in RECOVERIES:
         took = event.facts.get("rto_seconds", event.facts.get("seconds"))
         return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "seconds": took}}
@@ -59,7 +63,8 @@ def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> Non
     with os.fdopen(descriptor, "r+b", buffering=0) as counters:
         fcntl.flock(counters, fcntl.LOCK_EX)
         found = _parsed(counters.read())
-        changed = {**found, **{name: int(found.get(name, 0)) + 1 for name in raised}, **kept}
+        changed = found | {name: int(found.get(name, 0)) + 1 for name in raised}
+        changed |= {name: {**found.get(name, {}), **facts} for name, facts in kept.items()}
         counters.seek(0)
         counters.write(json.dumps(changed, indent=2).encode() + b"\n")
         counters.truncate()
@@ -72,4 +77,6 @@ def _parsed(data: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {name: value for name, value in found.items() if name not in COUNTED or isinstance(value, int)}
+    return {
+        name: value for name, value in found.items() if isinstance(value, int if name in COUNTED else dict)
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from obms.app import BackupHealth, Server
 from obms.errors import DatabaseNotMigrated, DatabaseUnreachable
@@ -39,6 +40,12 @@ def read_health(request: Request, response: Response, server: TheServer) -> dict
         "memory": {"rss": resident_bytes()},
         "version": server.version,
     }
+
+
+@router.get("/metrics", response_class=Response)
+def read_metrics(server: TheServer) -> Response:
+    """For Prometheus: how the backups stand, computed at each request, so that every worker says the same."""
+    return Response(server.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version")
