@@ -1,7 +1,7 @@
 """The composition root: settings become objects here, and nowhere else."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
 from obms.backup.encryption import Age, read_recipient
+from obms.backup.journal import FOLDER, Entry, Journal, Later
 from obms.backup.manifest import Check
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
@@ -23,6 +24,8 @@ from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site
 from obms.badges.carrying import carry_revocations
 from obms.badges.keys import check_keys
+from obms.badges.replaying import count_known, replay
+from obms.badges.standings import standings_since
 from obms.config import Settings, read_settings
 from obms.databases import Database
 from obms.databases.postgresql import Postgresql
@@ -37,7 +40,10 @@ WORK = ".work"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupHealth:
-    """How the backups stand; `stale` when the newest proven one is older than BACKUP_MAX_AGE, or missing."""
+    """How the backups stand; `stale` when the newest proven one is older than BACKUP_MAX_AGE, or missing.
+
+    `journal_problem` tells why revocations cannot be written beside the backups.
+    """
 
     newest_proven: datetime | None
     age: timedelta | None
@@ -45,11 +51,16 @@ class BackupHealth:
     last_run: datetime | None
     stale: bool
     problem: str | None = None
+    journal_problem: str | None = None
+
+    @property
+    def degraded(self) -> bool:
+        return self.stale or self.journal_problem is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What the API is given."""
+    """What the API is given. `keep` writes entries beside the backups, and never fails."""
 
     database: Database
     site: Site
@@ -57,6 +68,7 @@ class Server:
     admin_key: str | None
     backup_health: Callable[[], BackupHealth]
     metrics: Callable[[], bytes]
+    keep: Callable[[Sequence[Entry]], None]
     needed_revision: str
 
 
@@ -107,18 +119,32 @@ def open_schedule(settings: Settings) -> Schedule:
 
 def _server(settings: Settings, database: Database) -> Server:
     schedule, measured = open_schedule(settings), open_measured(settings)
+    site = open_site(settings)
+    journal = open_journal(settings, site, log_event)
     return Server(
         database=database,
-        site=open_site(settings),
+        site=site,
         version=__version__,
         admin_key=settings.auth_api_key.get_secret_value() if settings.auth_api_key else None,
-        backup_health=lambda: _backup_health(settings, schedule),
+        backup_health=lambda: _backup_health(settings, schedule, journal),
         metrics=lambda: exposition(measured),
+        keep=journal.keep,
         needed_revision=migrations.newest(),
     )
 
 
-def _backup_health(settings: Settings, schedule: Schedule) -> BackupHealth:
+def open_journal(settings: Settings, site: Site, notify: Hook) -> Journal:
+    """The journal beside the backups; without SECRET_KEY it can be read only."""
+    return Journal(
+        settings.backup_dir / FOLDER,
+        key=site.seal.derive("journal 1", 32) if site.seal else None,
+        key_name=site.seal.fingerprint if site.seal else None,
+        clock=utc_now,
+        notify=notify,
+    )
+
+
+def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> BackupHealth:
     storage, now = Folder(settings.backup_dir), utc_now()
     newest, record, problem = None, None, None
     try:
@@ -134,6 +160,7 @@ def _backup_health(settings: Settings, schedule: Schedule) -> BackupHealth:
         last_run=None if record is None else record.started_at,
         stale=is_stale(newest, now, settings.backup_max_age),
         problem=problem,
+        journal_problem=journal.problem(),
     )
 
 
@@ -231,6 +258,12 @@ def open_backups(
         ),
         check_keys=check,
         carry=carry_revocations,
+        later=Later(
+            journal=open_journal(settings, site, notify),
+            entries_since=standings_since,
+            replay=replay,
+            count_known=count_known,
+        ),
         clock=utc_now,
         notify=notify,
         timeout=settings.backup_timeout,
@@ -254,5 +287,6 @@ def _server_of_copy(settings: Settings, copy: Database) -> Server:
         admin_key=secrets.token_urlsafe(32),
         backup_health=lambda: health,
         metrics=lambda: b"",
+        keep=lambda _entries: None,
         needed_revision=migrations.newest(),
     )

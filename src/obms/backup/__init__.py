@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from obms.backup.codecs import Chain
+from obms.backup.journal import Later
 from obms.backup.manifest import Check
 from obms.backup.signing import Signer
 from obms.backup.storage import Storage
@@ -26,7 +27,8 @@ class Backups:
     versioned for the error, to today's schema; `make_tables` gives an empty copy the tables of a
     revision. `check_keys` raises KeyMissing when the copy was sealed with another key. `sealing_key`
     is the fingerprint of ours. `signer` signs manifests and verdicts; without it they are not signed,
-    and none is believed. A run is ended after `timeout`, if not zero.
+    and none is believed. `later` is the journal of what must outlive the database. A run is ended
+    after `timeout`, if not zero.
     """
 
     database: Database
@@ -42,6 +44,7 @@ class Backups:
     make_tables: Callable[[Database, str, str, str], object]
     check_keys: Callable[[Database], None]
     carry: Carry
+    later: Later
     clock: Clock
     notify: Hook
     timeout: timedelta = timedelta()

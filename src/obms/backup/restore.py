@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from obms.backup import Backups
+from obms.backup import Backups, later
 from obms.backup.across import Image, load
 from obms.backup.create import create
 from obms.backup.lock import locked
@@ -62,7 +61,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did. `set_aside` names an unreadable database that stood in the way."""
+    """What a restore did. `set_aside` names an unreadable database that stood in the way.
+
+    `from_journal` are those of `revocations_kept` that the live database did not tell.
+    """
 
     id: str
     database: str
@@ -70,6 +72,7 @@ class Restored:
     proven: bool
     safety_backup: str | None
     revocations_kept: int
+    from_journal: int
     set_aside: str | None
     checks: tuple[Check, ...]
     seconds: float
@@ -121,7 +124,7 @@ def restore(
         trust = _require_trust(backups, source, accepted)
         with _loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
             _fit(backups, source, scratch, accept_other_key=accepted.other_key)
-            done = _switch(backups, source, scratch)
+            done = _switch(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _after(backups, facts, done, [*trust, *checks])
             remember_openers(backups, source.storage, source.file, source.id)
     done = replace(done, seconds=round(time.monotonic() - started, 3))
@@ -293,34 +296,33 @@ def _save_live(backups: Backups) -> str | None:
         return None
 
 
-def _switch(backups: Backups, source: Source, scratch: Database) -> Restored:
-    kept = 0
-
-    def carry(old: Connection, new: Connection) -> int:
-        nonlocal kept
-        kept = backups.carry(old, new)
-        return kept
-
+def _switch(
+    backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool = False
+) -> Restored:
     exists = backups.database.exists()
     safety = _save_live(backups)
     former = _read_bytes(backups, RECORD)
     # Before the switch: a restore that is killed right after it can be undone too.
     record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
     backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
-    try:
-        aside = backups.database.replace(scratch, carry, label=safety, whole=exists and safety is None)
-    except BaseException:
-        backups.storage.put(RECORD, iter((former,)))
-        raise
+    with later.keeping(backups, scratch, believe_all=accept_other_key) as keeping:
+        try:
+            aside = backups.database.replace(
+                scratch, keeping.carry, label=safety, whole=exists and safety is None
+            )
+        except BaseException:
+            backups.storage.put(RECORD, iter((former,)))
+            raise
     return Restored(
         id=source.id,
         database=backups.database.kind,
         rows={},
         proven=source.proven,
         safety_backup=safety,
-        revocations_kept=kept,
+        revocations_kept=keeping.kept,
+        from_journal=keeping.from_journal,
         set_aside=aside,
-        checks=(),
+        checks=keeping.checks(live=exists),
         seconds=0.0,
     )
 
@@ -346,4 +348,6 @@ def _after(backups: Backups, facts: Facts, done: Restored, checks: list[Check]) 
     live = backups.database.facts(digests=False).rows
     missing = {name: rows for name, rows in facts.rows.items() if live.get(name, 0) < rows}
     detail = f"missing: {missing}" if missing else f"{sum(live.values())} rows in {len(live)} tables"
-    return replace(done, rows=live, checks=(*checks, Check(name="live", ok=not missing, detail=detail)))
+    return replace(
+        done, rows=live, checks=(*checks, *done.checks, Check(name="live", ok=not missing, detail=detail))
+    )

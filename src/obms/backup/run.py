@@ -10,6 +10,7 @@ from obms.backup.catalog import Backup, read_catalog
 from obms.backup.copies import Copy, copy_to_stores, require_copied
 from obms.backup.create import create, sweep_uncommitted
 from obms.backup.encryption import with_own_key
+from obms.backup.later import catch_up
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
@@ -27,13 +28,17 @@ RECORD = "last_run.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run made; `verdict` is None when it was told not to prove. `stages` are seconds of each."""
+    """What a run made; `verdict` is None when it was told not to prove. `stages` are seconds of each.
+
+    `journal_problem` tells why the journal could not be brought up to date; the backup stands all the same.
+    """
 
     manifest: Manifest
     verdict: Verdict | None
     seconds: float
     stages: Mapping[str, float]
     copies: tuple[Copy, ...] = ()
+    journal_problem: str | None = None
 
     @property
     def proven(self) -> bool:
@@ -56,6 +61,7 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
             with time_limit(backups.timeout, lambda: stages.current, record_failure):
                 clean_up(backups)
                 backups = replace(backups, chain=with_own_key(backups.chain))
+                journal_problem = catch_up(backups)
                 manifest = create(backups, reason=reason, stages=stages)
                 stages.begin("prove")
                 verdict = prove(backups, manifest) if prove_it else None
@@ -65,7 +71,12 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
             record_failure(error)
             raise
         made = Run(
-            manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds, copies=copies
+            manifest=manifest,
+            verdict=verdict,
+            seconds=stages.total,
+            stages=stages.seconds,
+            copies=copies,
+            journal_problem=journal_problem,
         )
         record(backups, began_at, stages.seconds, made=made, error=_missing_copies(copies))
     return made

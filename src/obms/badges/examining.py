@@ -15,7 +15,7 @@ from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_inte
 
 from obms.badges import Site, credentials, keys
 from obms.badges.statuses import DELETED
-from obms.domain import PURPOSES, REVOCATION, Purpose
+from obms.domain import PURPOSES, Purpose
 from obms.schema import achievements, images, revocations, signing_keys, status_entries, status_lists
 from obms.schema import credentials as table
 from obms.specs import Json
@@ -102,7 +102,7 @@ def broken_references(connection: sa.Connection) -> list[str]:
     marked = (
         sa.exists()
         .select_from(bits := status_entries.alias())
-        .where(bits.c.credential_id == entries.c.credential_id, bits.c.purpose == REVOCATION, bits.c.value)
+        .where(bits.c.credential_id == entries.c.credential_id, bits.c.value)
     )
     overfull = (
         sa.select(sa.func.count().label("given"), status_lists.c.next_index)
@@ -116,7 +116,7 @@ def broken_references(connection: sa.Connection) -> list[str]:
             "credentials lack a place in a list": sa.select(sa.func.count())
             .select_from(table)
             .where(sa.or_(*placeless)),
-            "places are of credentials that are gone, and were not revoked": orphans.where(
+            "places are of credentials that are gone, and nothing is set there": orphans.where(
                 table.c.id.is_(None), ~marked
             ),
             "credentials are signed by another issuer's key": _foreign(signing_keys),

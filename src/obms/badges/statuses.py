@@ -35,6 +35,12 @@ def scatter(list_id: str, size: int, counter: int) -> int:
     return (counter * step + start) % size
 
 
+def counter_of(list_id: str, size: int, position: int) -> int:
+    """The counter that `scatter` gives this position for."""
+    step, start = _stride(list_id, size)
+    return (position - start) * pow(step, -1, size) % size
+
+
 @lru_cache(maxsize=4096)
 def _stride(list_id: str, size: int) -> tuple[int, int]:
     digest = hashlib.sha256(f"status list {list_id}".encode()).digest()

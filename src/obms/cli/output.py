@@ -54,12 +54,15 @@ def run_as_json(made: "Run") -> dict[str, Any]:
         "removed": [],
         "seconds": made.seconds,
         "stages": plain(made.stages),
+        "journal_problem": made.journal_problem,
     }
 
 
 def run_as_text(made: "Run") -> str:
     sizes = f"{size(made.manifest.bytes)} of {size(made.manifest.raw_bytes)}"
     first = f"{made.manifest.file}  {sizes}  {sum(made.manifest.rows.values())} rows  {made.seconds:.1f} s"
+    if made.journal_problem:
+        first += f"\nthe journal of revocations is behind: {made.journal_problem}"
     if made.verdict is None:
         return f"{first}\nnot proven: it does not count until `obms backup verify {made.manifest.id}`"
     copies = "".join(f"{_copy_as_text(copy)}\n" for copy in made.copies)
@@ -109,7 +112,8 @@ def plan_as_text(plan: Mapping[str, Any]) -> str:
 
 def restored_as_text(done: Mapping[str, Any]) -> str:
     lines = [f"restored {done['id']} in {done['seconds']:.1f} s, {sum(done['rows'].values())} rows"]
-    lines.append(f"later revocations kept: {done['revocations_kept']}")
+    journal = f" ({done['from_journal']} from the journal)" if done["from_journal"] else ""
+    lines.append(f"later revocations kept: {done['revocations_kept']}{journal}")
     if done["safety_backup"]:
         lines.append(f"before it: {done['safety_backup']} (`obms restore --undo` brings it back)")
     lines += [f"CHECK {check['name']}: {check['detail']}" for check in done["checks"] if not check["ok"]]

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from obms.app import Server
 from obms.badges import access, credentials, issuing, profiles, signatures, statuses, verifying
-from obms.domain import Status
+from obms.badges.standings import read_standing
+from obms.domain import REVOCATION, SUSPENSION, Status
 from obms.errors import Gone
 from obms.specs import Json, credential_url, iso
 from obms.web.context import (
@@ -107,6 +108,8 @@ def delete_credential(credential_id: str, server: TheServer, actor: TheActor) ->
         actor.require(credentials.find(connection, found).issuer_id, *ROLES)
         credentials.delete(connection, server.site, found)
         access.record(connection, server.site, actor, "credential.delete", found)
+        standing = read_standing(connection, found, REVOCATION)
+    server.keep([standing])
 
 
 @router.post("/credentials/{credential_id}/revoke")
@@ -147,6 +150,10 @@ def _change(
         if changed:
             access.record(connection, site, actor, f"credential.{action}", id, {"reason": reason})
         status = statuses.read_status(connection, id)
+        standing = read_standing(connection, id, REVOCATION if action == "revoke" else SUSPENSION)
+    # After the commit, so that nothing is kept that never was; before the answer, and again when the
+    # request is repeated, so that nothing is answered for that is not kept.
+    server.keep([standing])
     return shown_status(server, id, status)
 
 

@@ -49,7 +49,7 @@ def read_front(request: Request, server: TheServer) -> Response:
 def page(server: Server) -> str:
     """Works without a database too: then it says so."""
     database, backup = health.examine(server), server.backup_health()
-    status = "error" if not database["connected"] else "degraded" if backup.stale else "ok"
+    status = "error" if not database["connected"] else "degraded" if backup.degraded else "ok"
     facts = {"database": database["type"], "newest proven backup": "none yet"}
     if backup.newest_proven is not None:
         facts["newest proven backup"] = f"{backup.newest_proven:%Y-%m-%d %H:%M} UTC"

@@ -23,11 +23,11 @@ STATM = Path("/proc/self/statm")
 
 @router.get("/health", responses={503: {"description": "The database cannot be used."}})
 def read_health(request: Request, response: Response, server: TheServer) -> dict[str, Any]:
-    """`ok`, `degraded` (no fresh proven backup) or, with 503, `error` (no usable database)."""
+    """`ok`, `degraded` (no fresh proven backup, or no journal) or, with 503, `error` (no usable database)."""
     database = examine(server)
     backup = server.backup_health()
     now = server.site.clock()
-    status = "error" if not database["connected"] else "degraded" if backup.stale else "ok"
+    status = "error" if not database["connected"] else "degraded" if backup.degraded else "ok"
     if status == "error":
         response.status_code = 503
         response.headers["Retry-After"] = "1"
@@ -84,6 +84,7 @@ def shown_backup(backup: BackupHealth) -> dict[str, Any]:
         "nextRun": iso(backup.next_run) if backup.next_run else None,
         "lastRun": iso(backup.last_run) if backup.last_run else None,
         **({"problem": backup.problem} if backup.problem else {}),
+        **({"journalProblem": backup.journal_problem} if backup.journal_problem else {}),
     }
 
 

@@ -1,0 +1,179 @@
+"""What came after a backup: kept in the journal as it happens, brought into what is restored."""
+
+import hashlib
+import json
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from obms.backup import Backups
+from obms.backup.journal import Entry, Journal, Tally
+from obms.backup.manifest import Check
+from obms.backup.prove import spool_folder
+from obms.databases import Database, writing
+from obms.errors import ObmsError
+from obms.observe import Event
+
+BATCH = 1000
+# A mark in the journal: all that the database told at that moment is in it.
+MARK = "caught_up"
+# What was begun before a mark may have been committed after it, and clocks are put right.
+MARGIN = timedelta(hours=1)
+
+
+def catch_up(backups: Backups) -> str | None:
+    """Bring into the journal what the database tells and it lacks; why not, where that fails.
+
+    A failure is told and stops no backup: that makes up for it, as it holds all of them.
+    """
+    journal = backups.later.journal
+    if not journal.can_write:
+        return None
+    try:
+        _append_missing(backups, journal)
+    except (ObmsError, SQLAlchemyError) as error:
+        problem = str(error).splitlines()[0]
+        backups.notify(Event(name="journal.behind", ok=False, facts={"error": problem}))
+        return problem
+    return None
+
+
+def _append_missing(backups: Backups, journal: Journal) -> None:
+    began, mark = backups.clock(), _last_mark(journal)
+    since = None if mark is None else mark - MARGIN
+    known = {_digest(line.entry) for line in journal.read(since=since.date() if since else None) if line.own}
+    with backups.database.engine.connect() as connection:
+        entries = backups.later.entries_since(connection, since)
+        missing = (entry for entry in entries if _digest(entry) not in known)
+        while batch := list(islice(missing, BATCH)):
+            journal.append(batch)
+    journal.append([{MARK: began.isoformat()}])
+
+
+def _last_mark(journal: Journal) -> datetime | None:
+    for path in reversed(journal.files()):
+        marks = [
+            line.entry[MARK] for line in journal.read_file(path, Tally()) if line.own and MARK in line.entry
+        ]
+        if marks:
+            return datetime.fromisoformat(max(marks))
+    return None
+
+
+def _digest(entry: Entry) -> int:
+    """Eight bytes for an entry, so that a day of many stays small in memory."""
+    spelled = json.dumps(entry, sort_keys=True).encode()
+    return int.from_bytes(hashlib.sha256(spelled).digest()[:8])
+
+
+@dataclass(slots=True, kw_only=True)
+class Keeping:
+    """What a restore keeps of what came later: `told` by the journal, and by the live database."""
+
+    backups: Backups
+    told: Path
+    tally: Tally
+    disbelieved: int = 0
+    unplaced: int = 0
+    example: str = ""
+    replayed: int = 0
+    carried: int = 0
+    known: int = 0
+    live_was_read: bool = False
+
+    def carry(self, old: Connection, new: Connection) -> int:
+        """From the live database, when no writer can add to it any more."""
+        carried = self.backups.carry(old, new)
+        self.known = self.backups.later.count_known(old, _read_entries(self.told))
+        self.carried, self.live_was_read = carried, True
+        return carried
+
+    @property
+    def kept(self) -> int:
+        return self.carried + self.replayed
+
+    @property
+    def from_journal(self) -> int:
+        return self.replayed - self.known
+
+    def checks(self, *, live: bool) -> tuple[Check, ...]:
+        """What the operator must be told: where revocations may be missing, the check says no."""
+        checks = [self._journal_check()] if self.backups.later.journal.exists() else []
+        if live and not self.live_was_read:
+            detail = "the live database could not tell them"
+            checks.append(self._loud(f"{detail}; {self.kept} came from the journal"))
+        elif not live and not checks:
+            detail = "there was neither a live database nor a journal to tell them"
+            checks.append(self._loud(detail))
+        return tuple(checks)
+
+    def _loud(self, detail: str) -> Check:
+        self.backups.notify(Event(name="restore.revocations_unknown", ok=False, facts={"detail": detail}))
+        return Check(name="later revocations", ok=False, detail=detail)
+
+    def _journal_check(self) -> Check:
+        tally = self.tally
+        found = {
+            "damaged": tally.damaged,
+            "not sealed by this server and not believed": self.disbelieved,
+            f"without a place in the backup, such as that of {self.example}": self.unplaced,
+        }
+        ok = not any(found.values())
+        said = [f"{count} {what}" for what, count in found.items() if count]
+        # What broke off was never answered for, so that it is nothing that was lost.
+        said += [f"{tally.torn} torn"] if tally.torn else []
+        detail = "; ".join([f"{tally.lines} entries", *said])
+        if not ok:
+            self.backups.notify(Event(name="restore.journal_doubtful", ok=False, facts={"detail": detail}))
+        return Check(name="journal", ok=ok, detail=detail)
+
+
+@contextmanager
+def keeping(backups: Backups, scratch: Database, *, believe_all: bool) -> Generator[Keeping]:
+    """Bring the journal into `scratch`, and give what brings the live database's own over it.
+
+    What another server sealed is believed where `believe_all` says so, and where no SECRET_KEY
+    is there to tell it by.
+    """
+    with spool_folder(backups.work) as folder:
+        keeping = Keeping(backups=backups, told=folder / "told", tally=Tally())
+        believe_all = believe_all or not backups.later.journal.can_write
+        _replay(keeping, scratch, believe_all=believe_all)
+        yield keeping
+
+
+def _replay(keeping: Keeping, scratch: Database, *, believe_all: bool) -> None:
+    entries = _believed(keeping, believe_all=believe_all)
+    with (
+        keeping.told.open("w", encoding="utf-8") as told,
+        writing(scratch.engine) as new,
+    ):
+        for entry, weight in keeping.backups.later.replay(new, entries):
+            keeping.replayed += weight
+            if weight > 0:
+                told.write(json.dumps(dict(entry)) + "\n")
+            elif weight == 0:
+                keeping.unplaced += 1
+                keeping.example = str(entry["credential"])
+
+
+def _believed(keeping: Keeping, *, believe_all: bool) -> Iterator[Entry]:
+    for line in keeping.backups.later.journal.read(keeping.tally):
+        if MARK in line.entry:
+            keeping.tally.lines -= 1
+        elif line.own or believe_all:
+            yield {**line.entry, "own": line.own}
+        else:
+            keeping.disbelieved += 1
+
+
+def _read_entries(path: Path) -> Iterator[Entry]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
