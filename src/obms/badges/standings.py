@@ -64,5 +64,5 @@ def _entry(row: sa.RowMapping, rows: Sequence[sa.RowMapping]) -> dict[str, Any]:
         "purpose": row["purpose"],
         "state": state,
         "reason": row["reason"],
-        "places": [[place["purpose"], place["list_id"], place["position"], place["size"]] for place in rows],
+        "places": sorted([row["purpose"], row["list_id"], row["position"], row["size"]] for row in rows),
     }
