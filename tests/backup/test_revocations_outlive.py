@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,12 @@ def revoke(server: Deployment, ids: list[str]) -> None:
     application.database.engine.dispose()
 
 
-def asked(server: Deployment) -> Client:
-    return Client(app=create_app(server.application))
+@contextmanager
+def asked(server: Deployment) -> Iterator[Client]:
+    """Someone who talks to the API of this server."""
+    application = server.application
+    yield Client(app=create_app(application))
+    application.database.engine.dispose()
 
 
 def restored(server: Deployment, name: str = "latest", *more: str) -> Any:
@@ -122,25 +128,25 @@ def test_r10_what_the_live_database_tells_is_not_counted_for_the_journal(backed:
 
 
 def test_r10_the_api_keeps_each_revocation_and_says_when_it_cannot(deployment: Deployment) -> None:
-    client = asked(deployment)
-    ids = [client.issue() for _ in range(4)]
-    deployment.made_backup()
-    assert client.post(f"/credentials/{ids[0]}/revoke", {"reason": "é"}).status_code == 200
-    assert client.get("/health").json()["status"] == "ok"
-    folder = deployment.backup_dir / "journal"
-    folder.rename(folder.with_name("journal away"))
-    folder.write_text("something stands in the way", encoding="ascii")
-    assert client.post(f"/credentials/{ids[1]}/suspend").json()["status"] == "suspended"
-    health = client.get("/health").json()
-    assert (health["status"], "journal" in health["backup"]["journalProblem"]) == ("degraded", True)
-    folder.unlink()
-    folder.with_name("journal away").rename(folder)
-    assert client.get("/health").json()["status"] == "ok"
-    assert client.ask("DELETE", f"/credentials/{ids[2]}").status_code == 204
+    with asked(deployment) as client:
+        ids = [client.issue() for _ in range(4)]
+        deployment.made_backup()
+        assert client.post(f"/credentials/{ids[0]}/revoke", {"reason": "é"}).status_code == 200
+        assert client.get("/health").json()["status"] == "ok"
+        folder = deployment.backup_dir / "journal"
+        folder.rename(folder.with_name("journal away"))
+        folder.write_text("something stands in the way", encoding="ascii")
+        assert client.post(f"/credentials/{ids[1]}/suspend").json()["status"] == "suspended"
+        health = client.get("/health").json()
+        assert (health["status"], "journal" in health["backup"]["journalProblem"]) == ("degraded", True)
+        folder.unlink()
+        folder.with_name("journal away").rename(folder)
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.ask("DELETE", f"/credentials/{ids[2]}").status_code == 204
     lose_database(deployment)
     assert restored(deployment)["from_journal"] == 2
-    after = asked(deployment)
-    found = [after.get(f"/credentials/{id}/verify").json() for id in ids]
+    with asked(deployment) as client:
+        found = [client.get(f"/credentials/{id}/verify").json() for id in ids]
     assert [(one["isRevoked"], one["isSuspended"]) for one in found] == [
         (True, False),
         (False, True),
