@@ -24,6 +24,9 @@ TITLES: Mapping[str, str] = {
     "backup.judged": "a backup was judged and is not good",
     "backup.stale": "there is no fresh proven backup",
     "backup.recovered": "good again: a backup was made after one that failed",
+    "journal.failed": "a revocation could not be written into the journal",
+    "journal.behind": "the journal of revocations is behind",
+    "restore.revocations_unknown": "later revocations may be missing in what was restored",
     "backup.fresh": "good again: there is a fresh proven backup",
 }
 GOOD_NEWS = ("backup.recovered", "backup.fresh")
