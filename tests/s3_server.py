@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from obms.backup.object_store import ObjectStore
+from obms.backup.s3_requests import S3Requests
 from obms.backup.stores import open_store
 from tests.real_faults import wait_until
 
@@ -49,6 +51,13 @@ class S3Server:
         """The URL of a store; tests have no patience, and small parts."""
         given = ("attempts=2", "timeout=10", "part_size=5242880", *options)
         return f"s3://{place}?{'&'.join((f'endpoint={endpoint or self.endpoint}', *given))}"
+
+    def requests(self, place: str) -> S3Requests:
+        """What the client has no call for."""
+        storage = open_store(self.url(place), self.credentials).storage
+        assert isinstance(storage, ObjectStore)
+        assert storage.requests is not None
+        return storage.requests
 
 
 @contextmanager

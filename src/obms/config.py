@@ -31,6 +31,8 @@ CREDENTIALS = {
         "access_key_id": "aws_access_key_id",
         "secret_access_key": "aws_secret_access_key",
         "session_token": "aws_session_token",
+        "region": "aws_region",
+        "endpoint": "aws_endpoint_url",
     },
     "az": {"account_name": "azure_storage_account_name", "account_key": "azure_storage_account_key"},
     "gs": {"application_credentials": "google_application_credentials"},
@@ -99,6 +101,10 @@ class Settings(BaseSettings):
     aws_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
     aws_session_token: SecretStr | None = Field(
         default=None, description="Its token, if it is a passing one."
+    )
+    aws_region: str | None = Field(default=None, description="Region of those that name none.")
+    aws_endpoint_url: str | None = Field(
+        default=None, description="Server of those that name none, where it is not Amazon's."
     )
     azure_storage_account_name: str | None = Field(default=None, description="Account of the `az://` stores.")
     azure_storage_account_key: SecretStr | None = Field(default=None, description="Its key.")

@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,14 +20,19 @@ from obms.backup.catalog import read_catalog
 from obms.backup.run import run as run_once
 from obms.backup.stores import open_store
 from obms.databases import writing
+from obms.errors import StoreRefused
 from obms.observe import utc_now
 from obms.schema import images as uploads
 from tests.backup.conftest import Noted, images
 from tests.deployment import Answer, Deployment
 from tests.proxy import HOST, Proxy, proxy_to
+from tests.real_faults import wait_until
 from tests.s3_server import BUCKET, S3Server
 
 MB = 1_000_000
+XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+ON = "<Status>Enabled</Status></VersioningConfiguration>"
+LOCK = "<ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -222,7 +231,7 @@ def test_a_damaged_image_is_not_spread(server: Deployment, tmp_path: Path) -> No
     image.write_bytes(data)
     answer = run(server, tmp_path / "copies")
     assert answer.code == 9
-    assert first["file"] in answer.err
+    assert f"The backup {first['file']} is damaged: it is not what its manifest says" in answer.err
     assert answer.json["copies"][0]["copied"] == [answer.json["id"]]
     assert first["file"] not in {path.name for path in (tmp_path / "copies").iterdir()}
 
@@ -293,3 +302,71 @@ def test_the_folder_of_the_backups_holds_nothing_of_the_copies(
 ) -> None:
     made: Any = run(server, s3.url(place)).json
     assert images(server) == [made["file"], f"{made['file']}.json", f"{made['file']}.proof.json"]
+
+
+def kill_while_it_uploads(server: Deployment, proxy: Proxy, url: str) -> None:
+    """A run of its own process, killed when the store has got some of the image."""
+    proxy.stall_after = 2 * MB
+    process = server.start("backup", "run", BACKUP_STORES=url)
+    wait_until(proxy.stalled.is_set, "the upload")
+    process.kill()
+    process.communicate()
+    proxy.stall_after = None
+
+
+def test_b4_a_run_that_is_killed_in_mid_upload_is_completed_by_the_next_and_leaves_no_parts(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str
+) -> None:
+    """B4, B11: SIGKILL while the parts are sent."""
+    upload_images(server, 4)
+    url = s3.url(place, endpoint=proxy.endpoint)
+    kill_while_it_uploads(server, proxy, url)
+    assert {name.endswith(".db.gz") for name, _ in s3.requests(place).uploads()} == {True}
+    assert states(server, s3, place) == {}
+    answer = run(server, url)
+    assert answer.code == 0, answer.err
+    assert list(s3.requests(place).uploads()) == []
+    assert list(states(server, s3, place).values()) == ["proven", "proven"]
+    assert len(names(s3, place)) == 6
+
+
+def test_a_locked_copy_can_be_removed_by_nobody(server: Deployment, s3: S3Server) -> None:
+    bucket = f"locked-{uuid4().hex[:8]}"
+    open_store(s3.url(bucket), s3.credentials).storage.put("a", iter(()))
+    requests = s3.requests(bucket)
+    requests._send("PUT", "", {"versioning": ""}, f"<VersioningConfiguration {XMLNS}>{ON}".encode())
+    requests._send("PUT", "", {"object-lock": ""}, f"<ObjectLockConfiguration {XMLNS}>{LOCK}".encode())
+    answer = run(server, s3.url(bucket, "lock_days=30"))
+    assert answer.code == 0, answer.err
+    listed = requests._send("GET", "", {"versions": ""})
+    for name in (answer.json["file"], f"{answer.json['file']}.json", f"{answer.json['file']}.proof.json"):
+        assert timedelta(days=29) < requests.locked_until(name) - utc_now() < timedelta(days=31)
+        (version,) = re.findall(rf"<Version><Key>{name}</Key><VersionId>([^<]+)<", listed)
+        with pytest.raises(StoreRefused):
+            requests._send("DELETE", name, {"versionId": version})
+
+
+def test_a_bucket_that_cannot_lock_is_told(server: Deployment, s3: S3Server, place: str) -> None:
+    answer = run(server, s3.url(place, "lock_days=30"))
+    assert answer.code == 9
+    assert f"s3://{place}" in answer.err
+    assert "refused" in answer.err
+
+
+UPLOAD = """
+import resource, sys
+from obms.backup.stores import open_store
+url, key, secret = sys.argv[1:]
+storage = open_store(url, {"s3": {"access_key_id": key, "secret_access_key": secret}}).storage
+storage.put("large", (bytes([number]) * 1_000_000 for number in range(200)))
+assert sum(len(chunk) for chunk in storage.get("large")) == 200_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_image(s3: S3Server, place: str) -> None:
+    url = s3.url(place, "part_size=8388608", "timeout=60")
+    command = [sys.executable, "-c", UPLOAD, url, s3.key, s3.secret]
+    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(peak) * 1024 < 200 * MB

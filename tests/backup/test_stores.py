@@ -51,6 +51,7 @@ def test_what_a_url_asks_for_is_read() -> None:
         ("s3://b/p?colour=red", "there is no option 'colour'"),
         ("s3://b/p?rate_limit=fast", "rate_limit must be a number"),
         ("s3://b/p?endpoint=somewhere", "endpoint must be https"),
+        ("gs://b/p?lock_days=3", "lock_days needs an s3:// store"),
         ("/mnt/copies?region=x", "a folder has no region"),
         ("/mnt/copies?lock_days=3", "a folder has no lock_days"),
     ],

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import stamina
@@ -66,9 +67,11 @@ def _serve(backups: Backups, store: Store) -> Copy:
     copied: list[Manifest] = []
     errors: list[str] = []
     try:
-        for manifest in list(_owed(backups, store)):
+        owed = list(_owed(backups, store))
+        _sweep(backups, store)
+        for manifest in owed:
             try:
-                _copy_with_patience(backups.storage, store, manifest)
+                _copy_with_patience(backups, store, manifest)
                 copied.append(manifest)
             except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
                 errors.append(str(error))  # of this backup alone: the others go on
@@ -87,6 +90,15 @@ def _serve(backups: Backups, store: Store) -> Copy:
     return copy
 
 
+def _sweep(backups: Backups, store: Store) -> None:
+    """Remove what a killed run left there. A store that does not allow it holds some waste, and is told."""
+    try:
+        store.storage.sweep()
+    except StoreRefused as error:
+        facts = {"store": store.name, "error": str(error)}
+        backups.notify(Event(name="backup.copy_unswept", ok=False, facts=facts))
+
+
 def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
     """The proven backups that the store lacks, as a whole or in part, newest first."""
     there = set(store.storage.names())
@@ -102,7 +114,7 @@ def _files(image: str) -> set[str]:
     return {image, image + MANIFEST_END, image + VERDICT_END}
 
 
-def _copy_with_patience(local: Storage, store: Store, manifest: Manifest) -> None:
+def _copy_with_patience(backups: Backups, store: Store, manifest: Manifest) -> None:
     """Try again after pauses that grow; a refusal, or damage, does not pass by waiting."""
     for attempt in stamina.retry_context(
         on=lambda error: isinstance(error, StorageFailed) and not isinstance(error, StoreRefused),
@@ -112,16 +124,16 @@ def _copy_with_patience(local: Storage, store: Store, manifest: Manifest) -> Non
         wait_max=LONGEST_PAUSE,
     ):
         with attempt:
-            _copy(local, store, manifest)
+            _copy(backups, store, manifest)
 
 
-def _copy(local: Storage, store: Store, manifest: Manifest) -> None:
+def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
     """The image, read back; the manifest, which commits it; the verdict.
 
     A mark with the manifest's fingerprint goes before: of two servers that share a prefix by mistake
     and make a backup in the same second, one is refused and nothing is overwritten.
     """
-    storage, file = store.storage, manifest.file
+    local, storage, file, now = backups.storage, store.storage, manifest.file, backups.clock()
     there = set(storage.names())
     mark = f".{file}{BEGUN_END}"
     if file not in there or not _is_whole(store, manifest):
@@ -135,9 +147,13 @@ def _copy(local: Storage, store: Store, manifest: Manifest) -> None:
         if not _is_whole(store, manifest):
             storage.remove(file)
             raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
+    store.lock(file, now)
     _put_new(store, file + MANIFEST_END, _read(local, file + MANIFEST_END))
+    store.lock(file + MANIFEST_END, now)
     storage.put(file + VERDICT_END, iter((_read(local, file + VERDICT_END),)))
-    storage.remove(mark)
+    store.lock(file + VERDICT_END, now)
+    with suppress(StoreRefused):  # a mark that may not be removed does no harm
+        storage.remove(mark)
 
 
 def _is_whole(store: Store, manifest: Manifest) -> bool:

@@ -19,6 +19,7 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from obms.backup.s3_requests import S3Requests
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 
@@ -29,6 +30,7 @@ GRACE_SECONDS = 5.0
 CONNECT = timedelta(seconds=10)
 RETRIES = 3  # of one request; a copy as a whole is tried again by its maker
 HINT = "Check that it answers, and what BACKUP_STORES says of it. Backups in BACKUP_DIR are untouched."
+REGION = "us-east-1"  # S3's own default
 LONGEST_REASON = 300
 REFUSALS = re.compile(r"status code: (401|403|404)\b")
 
@@ -36,8 +38,9 @@ REFUSALS = re.compile(r"status code: (401|403|404)\b")
 class ObjectStore:
     """Objects under one prefix of a bucket. Its names are flat: what lies deeper is not seen."""
 
-    def __init__(self, name: str, client: Any, part_size: int) -> None:
+    def __init__(self, name: str, client: Any, part_size: int, requests: S3Requests | None = None) -> None:
         self.name = name
+        self.requests = requests
         self._client = client
         self._part_size = part_size
 
@@ -88,6 +91,12 @@ class ObjectStore:
             except (FileNotFoundError, NotFoundError):
                 return
 
+    def sweep(self) -> None:
+        """Abort the uploads that a killed `put` left, where they can be listed: S3, with a key."""
+        if self.requests is not None:
+            for name, id in self.requests.uploads():
+                self.requests.abort(name, id)
+
     def _has(self, name: str) -> bool:
         try:
             obstore.head(self._client, name)
@@ -132,7 +141,28 @@ def open_object_store(
         )
     except (BaseError, ValueError, TypeError) as error:
         raise ConfigurationError(detail=f"BACKUP_STORES {name}: {_reason(error)}") from error
-    return ObjectStore(name, client, part_size)
+    requests = _requests(name, client.config, timeout) if isinstance(client, S3Store) else None
+    return ObjectStore(name, client, part_size, requests)
+
+
+def _requests(name: str, config: Mapping[str, Any], timeout: float) -> S3Requests | None:
+    """What the client lacks; None where it takes its credentials from the machine's role."""
+    key, secret = config.get("access_key_id"), config.get("secret_access_key")
+    if key is None or secret is None:
+        return None
+    bucket, _, prefix = name.removeprefix("s3://").partition("/")
+    region = config.get("region", REGION)
+    return S3Requests(
+        store=name,
+        endpoint=str(config.get("endpoint", f"https://s3.{region}.amazonaws.com")).rstrip("/"),
+        bucket=bucket,
+        prefix=prefix,
+        region=region,
+        key=key,
+        secret=secret,
+        token=config.get("session_token"),
+        timeout=timeout,
+    )
 
 
 class _Upload:

@@ -36,6 +36,9 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Remove it; one that is not there is removed already."""
 
+    def sweep(self) -> None:
+        """Remove what a killed `put` left; only where no other can be at work."""
+
 
 class Folder:
     """Objects as files in one folder."""
@@ -103,7 +106,6 @@ class Folder:
             _sync(self.path)
 
     def sweep(self) -> None:
-        """Remove what a killed `put` left; only to be called under the lock."""
         with _storage_errors(self.path):
             for partial in self.path.glob(f".*{PARTIAL_END}"):
                 partial.unlink(missing_ok=True)

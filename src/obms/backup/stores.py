@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from obms.backup.object_store import OPENERS, open_object_store
+from obms.backup.object_store import OPENERS, ObjectStore, open_object_store
 from obms.backup.storage import Folder, Storage
 from obms.errors import ConfigurationError
 
@@ -53,6 +54,11 @@ class Store:
     storage: Storage
     options: Options = Options()
 
+    def lock(self, name: str, now: datetime) -> None:
+        """Let nobody remove an object for `lock_days`, if there are any."""
+        if self.options.lock_days and isinstance(self.storage, ObjectStore) and self.storage.requests:
+            self.storage.requests.lock(name, now + timedelta(days=self.options.lock_days))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -95,10 +101,15 @@ def open_store(url: str, credentials: Mapping[str, Mapping[str, str]]) -> Store:
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     storage = open_object_store(
         name,
-        {**settings, **credentials.get(scheme, {})},
+        {**credentials.get(scheme, {}), **settings},
         timeout=options.timeout,
         part_size=options.part_size,
     )
+    if options.lock_days and storage.requests is None:
+        raise ConfigurationError(
+            detail=f"BACKUP_STORES {name}: lock_days needs an s3:// store and AWS_ACCESS_KEY_ID",
+            hint="Elsewhere let the bucket itself retain what is put into it, by a rule of its own.",
+        )
     return Store(name=name, storage=storage, options=options)
 
 
