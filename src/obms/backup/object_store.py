@@ -24,7 +24,7 @@ from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 
 OPENERS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
-AT_ONCE = 4  # parts on their way: with a part each in the making and in the queue, 50 MB of memory
+AT_ONCE = 3  # parts on their way
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 CONNECT = timedelta(seconds=10)
@@ -52,17 +52,20 @@ class ObjectStore:
 
         So that two that write the same large name do not meet there, they put a small mark first.
         """
-        parts = _parts(chunks, self._part_size)
-        first, second = next(parts, b""), next(parts, None)
+        beginning, whole = _beginning(chunks, self._part_size)
         with self._errors(name):
-            if second is None:
+            if whole:
                 obstore.put(
-                    self._client, name, first, mode="overwrite" if replace else "create", use_multipart=False
+                    self._client,
+                    name,
+                    beginning,
+                    mode="overwrite" if replace else "create",
+                    use_multipart=False,
                 )
                 return
             if not replace and self._has(name):
                 raise AlreadyThere(name=name, store=self.name)
-            _Upload(self._client, name, self._part_size).send(chain((first, second), parts))
+            _Upload(self._client, name, self._part_size).send(chain((beginning,), chunks))
 
     def get(self, name: str) -> Chunks:
         """In ranges, each a request that is tried again by itself; they are all of one version."""
@@ -177,11 +180,11 @@ class _Upload:
         self._failed: list[BaseException] = []
         self._thread = Thread(target=self._run, args=(client, name, part_size), daemon=True)
 
-    def send(self, parts: Iterator[bytes]) -> None:
+    def send(self, chunks: Chunks) -> None:
         self._thread.start()
         try:
-            for part in parts:
-                self._hand_over(part)
+            for chunk in chunks:
+                self._hand_over(chunk)
         except BaseException as error:
             self._withdraw(error)
             raise
@@ -207,27 +210,25 @@ class _Upload:
 
     def _run(self, client: Any, name: str, part_size: int) -> None:
         try:
-            obstore.put(client, name, self._parts(), chunk_size=part_size, max_concurrency=AT_ONCE)
+            obstore.put(client, name, self._chunks(), chunk_size=part_size, max_concurrency=AT_ONCE)
         except BaseException as error:  # noqa: BLE001 - it is raised again where the upload was asked for
             self._failed.append(error)
 
-    def _parts(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
 
 
-def _parts(chunks: Chunks, size: int) -> Iterator[bytes]:
-    """The same bytes in parts of this size; the last one is what is left."""
-    part = bytearray()
+def _beginning(chunks: Chunks, size: int) -> tuple[bytes, bool]:
+    """What is read until there is `size` of it, and whether that is all."""
+    beginning = bytearray()
     for chunk in chunks:
-        part += chunk
-        while len(part) >= size:
-            yield bytes(part[:size])
-            del part[:size]
-    if part:
-        yield bytes(part)
+        beginning += chunk
+        if len(beginning) > size:
+            return bytes(beginning), False
+    return bytes(beginning), True
 
 
 def _reason(error: BaseException) -> str:
