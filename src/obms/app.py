@@ -15,6 +15,7 @@ from obms.backup.counters import counting
 from obms.backup.encryption import Age, read_recipient
 from obms.backup.journal import FOLDER, Entry, Journal, Later
 from obms.backup.manifest import Check
+from obms.backup.retain import Policy
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
 from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
@@ -247,6 +248,7 @@ def open_backups(
         folder=settings.backup_dir,
         stores=open_copies(settings),
         chain=_chain(settings),
+        policy=retention(settings),
         work=settings.backup_dir / WORK,
         version=__version__,
         sealing_key=site.seal.fingerprint if site.seal else None,
@@ -275,6 +277,17 @@ def _chain(settings: Settings) -> Chain:
     recipients = [str(read_recipient(public)) for public in settings.backup_age_recipients]
     age = Age(recipients, settings.backup_age_identity_file)
     return Chain(codecs=(Gzip(), age)) if recipients else Chain(codecs=(Gzip(),), others=(age,))
+
+
+def retention(settings: Settings) -> Policy:
+    """How long backups are kept in the backup folder."""
+    return Policy(
+        days=settings.backup_retention_days,
+        daily=settings.backup_keep_daily,
+        weekly=settings.backup_keep_weekly,
+        monthly=settings.backup_keep_monthly,
+        yearly=settings.backup_keep_yearly,
+    )
 
 
 def _server_of_copy(settings: Settings, copy: Database) -> Server:

@@ -59,7 +59,14 @@ def _text(value: SecretStr | str | Path) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
+def _days(value: object) -> object:
+    """`off` is None: no number of days."""
+    return None if str(value).lower() == "off" else value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Days = Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, BeforeValidator(_days)]
+Count = Annotated[int, Field(ge=0, le=100_000)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Keys = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_keys)]
 
@@ -144,6 +151,17 @@ class Settings(BaseSettings):
     metrics_file: Path | None = Field(
         default=None, description="File that each run writes the metrics to, for a textfile collector."
     )
+    backup_retention_days: Days = Field(
+        default=7,
+        description="Days that backups are kept; `0` leaves it to `BACKUP_KEEP_*`, `off` removes none. "
+        "The newest proven one stays whatever is set here.",
+    )
+    backup_keep_daily: Count = Field(
+        default=0, description="Keep the newest proven backup of so many days, too."
+    )
+    backup_keep_weekly: Count = Field(default=0, description="Of so many weeks.")
+    backup_keep_monthly: Count = Field(default=0, description="Of so many months.")
+    backup_keep_yearly: Count = Field(default=0, description="Of so many years.")
 
     @model_validator(mode="before")
     @classmethod

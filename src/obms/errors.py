@@ -156,6 +156,12 @@ class NotSigned(Refused):
     hint = "If you know where it comes from, --accept-unsigned takes it as it is."
 
 
+class RemovalUnconfirmed(Refused):
+    """Refused: this would {what}."""
+
+    hint = "Add --yes to do it, or --dry-run to see what would go, and why."
+
+
 class GrantMissing(Refused):
     """Refused: the role {role} may not {what}."""
 

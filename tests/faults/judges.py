@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obms.backup.catalog import Backup, read_catalog
-from obms.backup.restore import SAFETY, last_safety_backup
+from obms.backup.restore import last_safety_backup
+from obms.backup.undo import SAFETY
 from obms.databases import Facts
 from obms.databases.sqlite import MAGIC as HEAD
 from obms.databases.sqlite import Sqlite
@@ -15,7 +16,7 @@ from tests.deployment import Deployment
 from tests.faults.fork_server import Ending, ForkServer
 from tests.faults.scene import Scene, contents, name_of
 
-RECORDS = ("last_run.json", "last_restore.json", "counters.json", ".lock")
+RECORDS = ("last_run.json", "last_restore.json", "counters.json", "last_prune.json", ".lock")
 ALLOWED_BESIDE = ("openbadges.db", "openbadges.db-wal", "openbadges.db-shm")
 
 

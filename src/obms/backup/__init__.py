@@ -8,6 +8,7 @@ from pathlib import Path
 from obms.backup.codecs import Chain
 from obms.backup.journal import Later
 from obms.backup.manifest import Check
+from obms.backup.retain import Policy
 from obms.backup.signing import Signer
 from obms.backup.storage import Storage
 from obms.backup.stores import Stores
@@ -28,12 +29,13 @@ class Backups:
     revision. `check_keys` raises KeyMissing when the copy was sealed with another key. `sealing_key`
     is the fingerprint of ours. `signer` signs manifests and verdicts; without it they are not signed,
     and none is believed. `later` is the journal of what must outlive the database. A run is ended
-    after `timeout`, if not zero.
+    after `timeout`, if not zero. `policy` is how long backups are kept in `storage`.
     """
 
     database: Database
     storage: Storage
     folder: Path
+    policy: Policy
     chain: Chain
     work: Path
     version: str

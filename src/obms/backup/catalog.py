@@ -7,6 +7,7 @@ from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Literal
 
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Signature, Verdict
+from obms.backup.pins import PIN_END, Pin, read_pin
 from obms.backup.storage import Storage
 from obms.backup.trust import NOTHING_MORE, Accepted, refusal
 from obms.errors import BackupDamaged, BackupNotFound
@@ -35,6 +36,7 @@ class Backup:
     verdict: Verdict | None = None
     problem: str | None = None
     trusted: str | None = None
+    pin: Pin | None = None
 
     @property
     def state(self) -> State:
@@ -57,6 +59,25 @@ class Backup:
         """Whose signature the manifest bears; None where there is no whole one."""
         return self._signature_of(self.manifest) if self.manifest else None
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is shown to be made by this server: what is not is never removed."""
+        return self.signature == "ours"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it stands in the order in which they were made, whatever the clock did."""
+        return _stamp(self.file)
+
+    @property
+    def pin_name(self) -> str:
+        return _pin_name(self.file)
+
+    @property
+    def named_at(self) -> datetime | None:
+        """The time in its name, which may be later than the clock's: names never go back."""
+        return _time_of(self.place[0])
+
     def counts_as_proven(self, accepted: Accepted) -> bool:
         """Whether it is proven, if what its manifest's signer says in a verdict is accepted too."""
         if self.proven or self.manifest is None or self.verdict is None or self.problem:
@@ -77,13 +98,24 @@ def read_catalog(storage: Storage, trusted: str | None) -> Iterator[Backup]:
     images = {name for name in names if IMAGE.fullmatch(name)}
     images |= {name.removesuffix(MANIFEST_END) for name in names if _is_manifest(name)}
     for name in sorted(images, key=_stamp, reverse=True):
-        yield replace(_read_backup(storage, name, names), trusted=trusted)
+        try:
+            backup = _read_backup(storage, name, names)
+        except BackupNotFound:  # removed since the names were read
+            continue
+        yield replace(backup, trusted=trusted)
 
 
 def _stamp(file: str) -> tuple[str, str]:
     match = IMAGE.fullmatch(file)
     assert match is not None
     return match["stamp"], file
+
+
+def _pin_name(file: str) -> str:
+    """By id, not by file: a pin stays when the image is coded anew under another ending."""
+    match = IMAGE.fullmatch(file)
+    assert match is not None
+    return match["id"] + PIN_END
 
 
 def _is_manifest(name: str) -> bool:
@@ -98,7 +130,11 @@ def _read_backup(storage: Storage, file: str, names: set[str]) -> Backup:
     match = IMAGE.fullmatch(file)
     assert match is not None
     plain = Backup(
-        id=match["id"], file=file, database=KINDS[match["prefix"]], created_at=_time_of(match["stamp"])
+        id=match["id"],
+        file=file,
+        database=KINDS[match["prefix"]],
+        created_at=_time_of(match["stamp"]),
+        pin=read_pin(storage, _pin_name(file)) if _pin_name(file) in names else None,
     )
     if file + MANIFEST_END not in names:
         return plain

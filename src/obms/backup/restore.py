@@ -27,6 +27,7 @@ from obms.backup.recipients import remember_openers
 from obms.backup.run import clean_up
 from obms.backup.source import Source, resolve
 from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
+from obms.backup.undo import RECORD, SAFETY, read_record, safety_in
 from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
@@ -39,8 +40,6 @@ from obms.errors import (
 )
 from obms.observe import Event
 
-RECORD = "last_restore.json"
-SAFETY = "safety"
 ARCHIVE = b"PGDMP"
 ARCHIVE_HINT = "`pg_restore -f dump.sql FILE` makes plain SQL of it, which can be restored."
 DATABASES = {"sqlite": sqlite.is_image, "postgresql": postgresql_dump.is_image}
@@ -301,7 +300,7 @@ def _switch(
 ) -> Restored:
     exists = backups.database.exists()
     safety = _save_live(backups)
-    former = _read_bytes(backups, RECORD)
+    former = read_record(backups.storage)
     # Before the switch: a restore that is killed right after it can be undone too.
     record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
     backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
@@ -327,20 +326,15 @@ def _switch(
     )
 
 
-def _read_bytes(backups: Backups, name: str) -> bytes:
-    """A small object, empty where there is none."""
-    return b"".join(backups.storage.get(name)) if name in set(backups.storage.names(name)) else b""
-
-
 def last_safety_backup(backups: Backups) -> str:
     """What `undo` would bring back; BackupNotFound when no restore replaced a readable database."""
     try:
-        safety = json.loads(_read_bytes(backups, RECORD))["safety_backup"]
-    except (ValueError, LookupError, TypeError):
+        safety = safety_in(read_record(backups.storage))
+    except ValueError:
         safety = None
     if not safety:
         raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
-    return str(safety)
+    return safety
 
 
 def _after(backups: Backups, facts: Facts, done: Restored, checks: list[Check]) -> Restored:

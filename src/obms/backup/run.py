@@ -14,6 +14,7 @@ from obms.backup.later import catch_up
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
+from obms.backup.prune import Retained, retain, sweep_removals
 from obms.backup.recipients import remember_openers
 from obms.backup.source import resolve
 from obms.backup.stages import Stages
@@ -39,6 +40,7 @@ class Run:
     stages: Mapping[str, float]
     copies: tuple[Copy, ...] = ()
     journal_problem: str | None = None
+    retained: Retained = field(default_factory=Retained)
 
     @property
     def proven(self) -> bool:
@@ -52,9 +54,10 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
     """
     stages = Stages()
     began_at = backups.clock()
+    made: Run | None = None
 
     def record_failure(error: ObmsError) -> None:
-        record(backups, began_at, stages.seconds, error=error)
+        record(backups, began_at, stages.seconds, made=made, error=error)
 
     with locked(backups):
         try:
@@ -65,17 +68,20 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 manifest = create(backups, reason=reason, stages=stages)
                 stages.begin("prove")
                 verdict = prove(backups, manifest) if prove_it else None
+                made = Run(manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds)
                 stages.begin("copy")
-                copies = copy_to_stores(backups) if verdict is not None and verdict.proven else ()
+                copies = copy_to_stores(backups) if made.proven else ()
+                made = replace(made, copies=copies)
+                stages.begin("retain")
+                retained = _retain(backups, made)
         except ObmsError as error:
             record_failure(error)
             raise
-        made = Run(
-            manifest=manifest,
-            verdict=verdict,
+        made = replace(
+            made,
             seconds=stages.total,
             stages=stages.seconds,
-            copies=copies,
+            retained=retained,
             journal_problem=journal_problem,
         )
         record(backups, began_at, stages.seconds, made=made, error=_missing_copies(copies))
@@ -90,9 +96,16 @@ def _missing_copies(copies: tuple[Copy, ...]) -> CopyFailed | None:
     return None
 
 
+def _retain(backups: Backups, made: Run) -> Retained:
+    """Remove what the policy of the backup folder no longer keeps: only after a proof and all copies."""
+    if not made.proven or _missing_copies(made.copies) is not None:
+        return Retained()
+    return retain(backups.storage, backups.policy, backups.clock(), backups.trusted, backups.notify)
+
+
 def clean_up(backups: Backups) -> None:
     """Remove what killed runs left behind; needs the lock."""
-    for file in sweep_uncommitted(backups):
+    for file in (*sweep_uncommitted(backups), *sweep_removals(backups.storage, backups.trusted)):
         backups.notify(Event(name="backup.swept", facts={"file": file}))
     sweep_spools(backups.work)
     backups.database.sweep()
@@ -112,6 +125,8 @@ def record(
     facts = {
         "id": made.manifest.id if made else None,
         "proven": made.proven if made else False,
+        "removed": made.retained.removed if made else (),
+        "held": made.retained.held if made else None,
         "error": f"{error}" if error else None,
         "hint": error.hint if error else None,
         "exit_code": error.exit_code if error else 0,

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from obms import __version__
-from obms.cli import backups
+from obms.cli import backups, retention
 from obms.cli.common import (
     NAME_HELP,
     AcceptOtherKey,
@@ -28,6 +28,7 @@ from obms.cli.output import plain, plan_as_text, restored_as_text, show
 from obms.errors import NeedsConfirmation, ObmsError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+backups.app.add_typer(retention.app)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
 
 

@@ -107,6 +107,7 @@ def show_one(name: Name, *, store: StoreUrl = None, as_json: AsJson = False) -> 
         "manifest": plain(backup.manifest) if backup.manifest else None,
         "proof": plain(backup.verdict) if backup.verdict else None,
         "problem": backup.problem,
+        "pin": plain(backup.pin),
     }
     show(shown, json.dumps(shown, indent=2, ensure_ascii=False, default=plain), as_json=as_json)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from obms.backup.catalog import Backup
     from obms.backup.copies import Copy
     from obms.backup.manifest import Check
+    from obms.backup.prune import Outlook, Retained
     from obms.backup.run import Run
 
 
@@ -51,7 +52,8 @@ def run_as_json(made: "Run") -> dict[str, Any]:
             "checks": plain(verdict.checks) if verdict else [],
         },
         "copies": plain(made.copies),
-        "removed": [],
+        "removed": plain(made.retained.removed),
+        "held": made.retained.held,
         "seconds": made.seconds,
         "stages": plain(made.stages),
         "journal_problem": made.journal_problem,
@@ -65,14 +67,39 @@ def run_as_text(made: "Run") -> str:
         first += f"\nthe journal of revocations is behind: {made.journal_problem}"
     if made.verdict is None:
         return f"{first}\nnot proven: it does not count until `obms backup verify {made.manifest.id}`"
-    copies = "".join(f"{_copy_as_text(copy)}\n" for copy in made.copies)
-    proven = "proven" if made.proven else "NOT PROVEN"
-    return f"{first}\n{checks_as_text(made.verdict.checks)}\n{copies}{proven}"
+    lines = [first, checks_as_text(made.verdict.checks), *map(_copy_as_text, made.copies)]
+    lines += [*retained_as_lines(made.retained), "proven" if made.proven else "NOT PROVEN"]
+    return "\n".join(lines)
 
 
 def _copy_as_text(copy: "Copy") -> str:
     told = copy.error or f"{len(copy.copied)} copied, {size(copy.bytes)}, read back whole"
     return f"  {'ok ' if copy.ok else 'BAD'}  {copy.store}: {told}"
+
+
+def retained_as_lines(retained: "Retained") -> list[str]:
+    """What was removed; or why nothing was, and how to go on."""
+    if retained.held:
+        return [f"NOTHING IS REMOVED: {retained.held}. If that is right: `obms backup prune --yes`"]
+    return [f"removed {id}" for id in retained.removed]
+
+
+def outlook_as_json(outlook: "Outlook") -> dict[str, Any]:
+    gone = {backup.file for backup in outlook.plan.remove}
+    backups = [
+        backup_as_json(backup)
+        | {
+            "verdict": "remove" if backup.file in gone else "keep",
+            "reason": outlook.plan.reasons[backup.file],
+        }
+        for backup in reversed(outlook.shelf.backups)
+    ]
+    return {"backups": backups, "held": outlook.held}
+
+
+def outlook_as_text(outlook: Mapping[str, Any]) -> str:
+    lines = [f"{row['id']}  {row['state']:<9} {row['reason']}" for row in outlook["backups"]]
+    return "\n".join(lines or ["There is no backup yet."])
 
 
 def checks_as_text(checks: "Iterable[Check]") -> str:
@@ -90,6 +117,7 @@ def backup_as_json(backup: "Backup") -> dict[str, Any]:
         "proven_at": plain(backup.verdict.judged_at) if backup.verdict and backup.proven else None,
         "state": backup.state,
         "signature": backup.signature,
+        "pinned": backup.pin is not None,
     }
 
 
@@ -99,6 +127,7 @@ SIGNATURES = {"none": "not signed", "other": "signed with another SECRET_KEY"}
 def backup_as_text(row: Mapping[str, Any]) -> str:
     """One line of the list."""
     notes = [row["proven_at"] or "", SIGNATURES.get(row["signature"], "")]
+    notes += ["pinned"] if row["pinned"] else []
     line = f"{row['id']}  {row['state']:<9} {size(row['bytes']):>9}  {'  '.join(filter(None, notes))}"
     return line.rstrip()
 
