@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -31,7 +32,7 @@ from obms.config import Settings, read_settings
 from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
-from obms.errors import StorageFailed
+from obms.errors import ConfigurationError, StorageFailed
 from obms.metrics import Measured, exposition, textfile
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
@@ -78,6 +79,20 @@ def open_database(settings: Settings, *, pooled: bool = False) -> Database:
     if settings.kind() == "postgresql":
         return Postgresql(settings.postgresql_url(), bin_dir=settings.pg_bin_dir, pooled=pooled)
     return Sqlite(settings.sqlite_file, work=settings.backup_dir / WORK, pooled=pooled)
+
+
+def open_target(settings: Settings, url: str) -> tuple[Database, dict[str, str]]:
+    """The database that `obms move --to` names, and the settings with which a server runs on it."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        database = Sqlite(path, work=settings.backup_dir / WORK)
+        return database, {"DB_TYPE": "sqlite", "SQLITE_FILE": str(path), "DATABASE_URL": ""}
+    try:
+        found = settings.model_copy(update={"database_url": SecretStr(url)}).postgresql_url()
+    except ValueError as error:
+        said = str(error).replace("DATABASE_URL", "--to")
+        raise ConfigurationError(detail=said, hint="Or name a file: --to sqlite:///path") from error
+    return Postgresql(found, bin_dir=settings.pg_bin_dir), {"DB_TYPE": "postgresql", "DATABASE_URL": url}
 
 
 def open_site(settings: Settings) -> Site:

@@ -1,6 +1,6 @@
 """Databases of each kind to try the seam on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -72,11 +72,15 @@ def both(sqlite: Deployment, postgresql: Deployment) -> tuple[Database, Database
     return sqlite.database, postgresql.database
 
 
-class Writers:
-    """Threads that write two tables in each transaction, until they are told to stop."""
+Write = Callable[[sa.Connection, str], None]
 
-    def __init__(self, database: Database, threads: int = 2) -> None:
+
+class Writers:
+    """Threads that `write` in a transaction each time (two tables), until they are told to stop."""
+
+    def __init__(self, database: Database, threads: int = 2, write: Write | None = None) -> None:
         self.database = database
+        self.write = write or write_pair
         self.over = Event()
         self.done = 0
         self.failures: list[Exception] = []
@@ -90,7 +94,7 @@ class Writers:
             started = perf_counter()
             try:
                 with writing(self.database.engine) as connection:
-                    write_pair(connection, f"{number}-{step}")
+                    self.write(connection, f"{number}-{step}")
             except Exception as error:  # noqa: BLE001 - told to the test
                 self.failures.append(error)
                 return
@@ -114,6 +118,10 @@ class Writers:
 
 def write_pair(connection: sa.Connection, id: str) -> None:
     add_image_row(connection, id)
+    write_event(connection, id)
+
+
+def write_event(connection: sa.Connection, id: str) -> None:
     row = {"at": MOMENT, "actor": "test", "action": "pair", "subject": id}
     connection.execute(sa.insert(audit_events), row)
 

@@ -35,7 +35,7 @@ class Age:
 
     def with_own_key(self) -> "Age":
         """One more recipient, whose private key is in memory alone: what it encodes it can decode itself."""
-        return Age(self.recipients, self._identity_file, own=Identity.generate())
+        return Age(self.recipients, self._identity_file, own=self._own or Identity.generate())
 
     def encode(self, plain: Chunks) -> Chunks:
         recipients = [read_recipient(public) for public in self.recipients]

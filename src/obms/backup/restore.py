@@ -121,8 +121,8 @@ def restore(
         source = resolve(backups, name, accepted=accepted)
         backups.database.check_rights()
         trust = _require_trust(backups, source, accepted)
-        with _loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
-            _fit(backups, source, scratch, accept_other_key=accepted.other_key)
+        with loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
+            fit(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _switch(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _after(backups, facts, done, [*trust, *checks])
             remember_openers(backups, source.storage, source.file, source.id)
@@ -132,7 +132,7 @@ def restore(
     return done
 
 
-def _fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool) -> None:
+def fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool) -> None:
     """Bring the copy to today's schema, and see that its keys open here; what cannot be read is damage."""
     version = source.manifest.app_version if source.manifest else "unknown"
     try:
@@ -162,7 +162,7 @@ def undo(backups: Backups) -> Restored:
 
 
 @contextmanager
-def _loaded(
+def loaded(
     backups: Backups, source: Source, *, same_kind: bool
 ) -> Iterator[tuple[Database, Facts, list[Check]]]:
     """The backup in a scratch database, checked; BackupDamaged at the first check that says no."""
@@ -180,7 +180,7 @@ def _loaded(
                 checks += compare(source.manifest, facts, wanted)
             else:
                 checks += [*_judge_alone(facts), *compare_digests(facts, wanted)]
-            _require(checks, source.file)
+            require_checks(checks, source.file)
             yield scratch, facts, checks
 
 
@@ -188,7 +188,7 @@ def _decode(backups: Backups, source: Source, folder: Path) -> tuple[Path, list[
     image = folder / "image"
     if source.manifest is not None:
         checks = spool(replace(backups, storage=source.storage), source.manifest, image)
-        _require(checks, source.file)
+        require_checks(checks, source.file)
         return image, checks
     require_space(backups.work, source.storage.size(source.file))
     chunks = source.storage.get(source.file)
@@ -200,7 +200,7 @@ def _decode(backups: Backups, source: Source, folder: Path) -> tuple[Path, list[
     return image, [Check(name="made by hand", ok=True, detail=detail)]
 
 
-def _require(checks: list[Check], name: str) -> None:
+def require_checks(checks: list[Check], name: str) -> None:
     failed = next((check for check in checks if not check.ok), None)
     if failed is not None:
         raise BackupDamaged(name=name, detail=f"{failed.name}: {failed.detail}")

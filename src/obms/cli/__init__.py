@@ -24,7 +24,7 @@ from obms.cli.common import (
     make_server,
     named,
 )
-from obms.cli.output import plain, plan_as_text, restored_as_text, show
+from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
 from obms.errors import NeedsConfirmation, ObmsError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -173,6 +173,38 @@ def restore(
     else:
         done = restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
+
+
+@app.command()
+def move(
+    *,
+    to: Annotated[str, typer.Option("--to", help="postgresql://user:password@host/name or sqlite:///path.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the target and show the plan; touch nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move to the other kind of database: every row, shown equal, and nobody writes to the old one any more.
+
+    The API may run; at the end it has to be restarted with the settings that are printed.
+
+    Example: obms move --to postgresql://obms:secret@localhost/openbadges --yes
+    """
+    from obms.app import open_target
+    from obms.backup import move as moving
+
+    settings = load_settings()
+    everything = make_backups(settings)
+    target, lines = open_target(settings, to)
+    if dry_run:
+        moving.check_target(everything, target)
+        show({"steps": moving.STEPS, "settings": lines}, move_plan_as_text(moving.STEPS), as_json=as_json)
+        return
+    if not yes:
+        _ask(f"that of {target.kind} (the old one takes no more writes)")
+    done = moving.move(everything, target)
+    show(plain(done) | {"settings": lines}, moved_as_text(plain(done), lines), as_json=as_json)
 
 
 def _ask(what: str) -> None:

@@ -151,6 +151,21 @@ def restored_as_text(done: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def move_plan_as_text(steps: Iterable[str]) -> str:
+    return "\n".join(["it would:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))])
+
+
+def moved_as_text(done: Mapping[str, Any], settings: Mapping[str, str]) -> str:
+    lines = [f"moved to {done['database']} in {done['seconds']:.1f} s, {sum(done['rows'].values())} rows"]
+    again = ", and what had changed was copied again" if done["second_copy"] else ""
+    lines.append(f"every table is equal by its digest; writers waited {done['fence_seconds']:.1f} s{again}")
+    lines.append(f"the old database refuses writers now; the backup of before: {done['id']}")
+    if done["set_aside"]:
+        lines.append(f"the empty database that stood there: {done['set_aside']}")
+    lines.append("write this into .env, and restart the API:")
+    return "\n".join([*lines, *(f"{name}={value}" for name, value in settings.items())])
+
+
 def size(count: int | None) -> str:
     if count is None:
         return "-"

@@ -104,6 +104,9 @@ class Database(Protocol):
     def check_rights(self) -> None:
         """GrantMissing, with the grant, if this role may not do what a proof or a restore needs."""
 
+    def check_tools(self) -> object:
+        """ToolMissing if the programs that backing up needs are not there, or too old for the server."""
+
 
 def writing(engine: Engine) -> AbstractContextManager[Connection]:
     """A unit of work that will write: on SQLite it takes the write lock at once, not half-way."""

@@ -38,7 +38,7 @@ from obms.databases.postgresql_sessions import (
     quoted,
     tell_sessions,
 )
-from obms.databases.postgresql_tools import find_tools
+from obms.databases.postgresql_tools import Tools, find_tools
 from obms.databases.processes import write_to
 from obms.errors import DatabaseMissing, GrantMissing, Refused
 
@@ -159,10 +159,13 @@ class Postgresql:
         with self._maintenance() as server:
             execute(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
-    def load(self, image: Path) -> None:
+    def check_tools(self) -> tuple[Tools, int]:
         with self._maintenance() as server:
             major = server.info.server_version // 10000
-        tools = find_tools(self.bin_dir, at_least=major)
+        return find_tools(self.bin_dir, at_least=major), major
+
+    def load(self, image: Path) -> None:
+        tools, major = self.check_tools()
         environment = self._environment() | {"PGOPTIONS": "-c synchronous_commit=off"}
         chunks = read_dump(image)
         write_to(

@@ -263,6 +263,9 @@ class Sqlite:
     def check_rights(self) -> None:
         """SQLite has no roles."""
 
+    def check_tools(self) -> None:
+        """SQLite needs no programs."""
+
 
 @contextmanager
 def _image_errors(path: Path) -> Iterator[None]:

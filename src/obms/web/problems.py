@@ -11,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from obms.databases.retiring import MOVED
 from obms.errors import DatabaseUnreachable, Gone, Invalid, ObmsError
 
 Members = dict[str, Any]
 RETRY_AFTER = "1"
+MOVED_AWAY = "25006"  # read-only: the database was moved, and this is what is left
 # undefined table, column, schema; what a database says whose content is being replaced or is another's
-SQLSTATES_OF_ABSENCE = ("42P01", "42703", "3F000", "3D000", "57P01", "57P02", "57P03")
+SQLSTATES_OF_ABSENCE = ("42P01", "42703", "3F000", "3D000", "57P01", "57P02", "57P03", MOVED_AWAY)
 
 
 def answer(
@@ -99,6 +101,8 @@ def of_database(request: Request, error: sa.exc.SQLAlchemyError) -> JSONResponse
 def is_away(error: BaseException) -> bool:
     """Whether an error means that the database cannot be used now, rather than that a statement is wrong."""
     if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError):
+        return True
+    if isinstance(error, sa.exc.IntegrityError) and MOVED in str(error.orig):
         return True
     if not isinstance(error, sa.exc.DBAPIError):
         return isinstance(error, DatabaseUnreachable)

@@ -1,0 +1,175 @@
+"""Moving to the other kind of database: copied and compared while the API runs, switched behind a fence."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from obms.backup import Backups
+from obms.backup.across import Image, load
+from obms.backup.encryption import with_own_key
+from obms.backup.lock import locked
+from obms.backup.manifest import Check, Manifest
+from obms.backup.prove import compare_digests, read_facts, spool_folder, write_image
+from obms.backup.restore import fit, loaded, require_checks
+from obms.backup.run import run
+from obms.backup.source import resolve
+from obms.databases import Database, Facts, digests
+from obms.databases.postgresql import Postgresql
+from obms.databases.postgresql_filling import fill_postgresql
+from obms.databases.retiring import fenced, retire
+from obms.databases.sqlite import Sqlite
+from obms.errors import DatabaseUnreachable, NotProven, Refused
+from obms.observe import Event
+
+REASON = "move"
+STEPS = (
+    "make a backup of the database, and prove it",
+    "copy its rows into a scratch database beside the target, and compare the digests",
+    "fence writers out (they get 503 with Retry-After), and copy again if something was written meanwhile",
+    "put the copy in the place of the target, and have the old database refuse writers",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a move did; `fence_seconds` is how long writers waited.
+
+    `second_copy` tells that something was written while it was copied, so that it was copied again
+    behind the fence.
+    """
+
+    id: str
+    source: str
+    database: str
+    rows: Mapping[str, int]
+    second_copy: bool
+    set_aside: str | None
+    checks: tuple[Check, ...]
+    fence_seconds: float
+    seconds: float
+
+
+def check_target(backups: Backups, target: Database) -> None:
+    """Refused unless the target is of the other kind, absent or empty, and may be made and used."""
+    if target.kind == backups.database.kind:
+        raise Refused(
+            detail=f"this server runs on {target.kind} already",
+            hint="`obms restore latest` with the settings of the other place brings it there.",
+        )
+    target.check_rights()
+    target.check_tools()
+    _require_empty(target)
+
+
+def _require_empty(target: Database) -> None:
+    try:
+        with target.engine.connect() as connection:
+            rows = digests.count(connection, digests.tables(connection))
+            foreign = bool(rows) and digests.revision(connection) is None
+    except DBAPIError as error:
+        if target.exists():
+            raise DatabaseUnreachable(detail=f"the target: {error.orig}") from error
+        return
+    if foreign or any(rows.values()):
+        held = ", ".join(f"{count} {name}" for name, count in rows.items() if count) or "tables of another"
+        raise Refused(detail=f"the target is not empty: {held}", hint="Name an empty or a new database.")
+
+
+def move(backups: Backups, target: Database) -> Moved:
+    """Make `target` hold what the database of `backups` holds, and let nobody write to that any more.
+
+    A proven backup is the safety net and the first copy, made while the API runs. Then writers are
+    fenced out; what was written meanwhile is found by the digests, and all is copied again.
+    Nothing but the last step touches the old database, and that only refuses writers.
+    """
+    started = time.monotonic()
+    check_target(backups, target)
+    backups = replace(backups, chain=with_own_key(backups.chain))
+    made = run(backups, reason=REASON)
+    if made.verdict is None or not made.proven:
+        raise NotProven(name=made.manifest.id, detail=made.verdict.reason if made.verdict else "not judged")
+    with locked(backups):
+        done = _move_backup(backups, replace(backups, database=target), made.manifest)
+    backups.notify(Event(name="move.done", facts={"id": done.id, "database": done.database}))
+    return replace(done, seconds=round(time.monotonic() - started, 3))
+
+
+def _move_backup(backups: Backups, there: Backups, manifest: Manifest) -> Moved:
+    source = resolve(backups, manifest.id)
+    with loaded(there, source, same_kind=False) as (scratch, facts, checks):
+        fit(there, source, scratch, accept_other_key=False)
+        began = time.monotonic()
+        with fenced(backups.database) as fence:
+            now = _facts(fence)
+            changed = now != _comparable(facts)
+            with _final(backups, there, scratch, now, changed=changed) as (final, compared):
+                aside = there.database.replace(final, _nothing_to_carry)
+            retire(backups.database, fence)
+        fence_seconds = time.monotonic() - began
+    return Moved(
+        id=manifest.id,
+        source=backups.database.kind,
+        database=there.database.kind,
+        rows=now.rows,
+        second_copy=changed,
+        set_aside=aside,
+        checks=(*checks, *compared),
+        fence_seconds=round(fence_seconds, 3),
+        seconds=0.0,
+    )
+
+
+def _facts(fence: Connection) -> Facts:
+    names = digests.tables(fence)
+    return Facts(
+        revision=digests.revision(fence),
+        rows=digests.count(fence, names),
+        digests={name: digests.digest(fence, name) for name in names},
+    )
+
+
+def _comparable(facts: Facts) -> Facts:
+    return replace(facts, problems=())
+
+
+@contextmanager
+def _final(
+    backups: Backups, there: Backups, first: Database, now: Facts, *, changed: bool
+) -> Iterator[tuple[Database, list[Check]]]:
+    """The scratch that equals the source behind the fence: the first one, or a new one."""
+    if not changed:
+        yield first, [Check(name="digests behind the fence", ok=True, detail="nothing was written meanwhile")]
+        return
+    with spool_folder(backups.work) as folder, there.database.scratch() as scratch:
+        _copy_live(there, scratch, backups.database, now, folder)
+        facts = read_facts(scratch, "the live database")
+        checks = [
+            replace(check, name="digests behind the fence") for check in compare_digests(facts, now.digests)
+        ]
+        require_checks(checks, "the live database")
+        yield scratch, checks
+
+
+def _copy_live(backups: Backups, scratch: Database, source: Database, facts: Facts, folder: Path) -> None:
+    """Copy the rows of a database of the other kind that no writer changes meanwhile into `scratch`."""
+    name = f"the live {source.kind} database"
+    if isinstance(source, Sqlite):
+        assert isinstance(scratch, Postgresql)
+        backups.make_tables(scratch, str(facts.revision), name, backups.version)
+        fill_postgresql(scratch, source, name=name)
+        return
+    path = folder / "image"
+    with source.snapshot() as snapshot:
+        write_image(snapshot.chunks(), path)
+        snapshot.facts()
+    load(backups, scratch, Image(path=path, kind=source.kind, name=name))
+
+
+def _nothing_to_carry(_old: Connection, _new: Connection) -> int:
+    """The target was empty: there is nothing in it that must not be lost."""
+    return 0

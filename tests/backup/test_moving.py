@@ -1,0 +1,171 @@
+"""R7: a deployment grows by one command, and no acknowledged write is lost on the way."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from pyrage.x25519 import Identity
+
+from obms.app import open_database
+from obms.schema import audit_events
+from tests.backup.conftest import add_issuer, assert_nothing_is_left, execute, issuer_names
+from tests.backup.test_restoring import digests
+from tests.databases.conftest import Writers, write_event
+from tests.deployment import API_KEY, Answer, Deployment, _drop_databases
+from tests.postgres import Server
+from tests.serving import serving
+
+Pair = tuple[Deployment, str]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def leaving(request: pytest.FixtureRequest, tmp_path: Path, postgres: Server) -> Iterator[Pair]:
+    """A server with badges, and the URL of a place on the other kind of database where there is none yet."""
+    source: Deployment = request.getfixturevalue(request.param)
+    source.seed()
+    name = f"target_{uuid4().hex[:12]}"
+    yield source, postgres.url(name) if request.param == "sqlite" else f"sqlite:///{tmp_path}/new/o.db"
+    _drop_databases(postgres, name)
+
+
+def moved(source: Deployment, url: str) -> Answer:
+    answer = source.obms("move", "--to", url, "--yes", "--json")
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def at_home(source: Deployment, answer: Answer) -> Deployment:
+    """The server with the settings that the move has told."""
+    told = source.environment | answer.json["settings"]
+    settings = {name: value for name, value in told.items() if value}
+    home = replace(source, environment=settings, postgres=None)
+    return replace(home, database=open_database(home.settings))
+
+
+def test_r7_a_server_moves_to_the_other_kind_of_database(leaving: Pair) -> None:
+    source, url = leaving
+    before = digests(source)
+    answer = moved(source, url)
+    home = at_home(source, answer)
+    assert answer.json["database"] == home.database.kind != source.database.kind
+    assert answer.json["second_copy"] is False
+    assert digests(home) == before
+    assert digests(source) == before
+    assert home.made_backup()["rows"] == answer.json["rows"]
+    assert_nothing_is_left(source)
+
+
+def test_r7_the_old_database_takes_no_more_writes_until_a_restore(leaving: Pair) -> None:
+    source, url = leaving
+    before, safety = issuer_names(source), moved(source, url).json["id"]
+    for verb in ("DELETE FROM revocations", "UPDATE issuers SET name = 'lost'"):
+        with pytest.raises(sa.exc.DBAPIError, match=r"moved|read-only"):
+            execute(source, verb)
+    with pytest.raises(sa.exc.DBAPIError, match=r"moved|read-only"):
+        add_issuer(source, "lost")
+    assert issuer_names(source) == before
+    answer = source.obms("restore", safety, "--yes")
+    assert answer.code == 0, answer.err
+    add_issuer(source, "back again")
+    assert "back again" in issuer_names(source)
+
+
+def test_r7_no_write_that_was_acknowledged_is_lost(leaving: Pair) -> None:
+    source, url = leaving
+    with Writers(source.database, write=write_event) as writers:
+        answer = source.obms("move", "--to", url, "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert writers.done
+    assert answer.json["second_copy"] is True
+    pairs = sa.select(sa.func.count()).where(audit_events.c.action == "pair")
+    home = at_home(source, answer)
+    with home.database.engine.connect() as connection:
+        assert connection.execute(pairs).scalar_one() == writers.done
+    assert digests(home) == digests(source)
+
+
+def test_r7_the_api_answers_503_to_writers_and_goes_on_reading(leaving: Pair) -> None:
+    source, url = leaving
+    issuer = {"name": "x", "url": "https://x.example", "type": "Profile"}
+    with (
+        serving(source, 1) as address,
+        httpx.Client(base_url=address, headers={"X-API-Key": API_KEY}) as client,
+    ):
+        assert client.post("/issuers", json=issuer).status_code == 201
+        moved(source, url)
+        assert client.get("/issuers").status_code == 200
+        answer = client.post("/issuers", json=issuer)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_r7_a_target_with_something_in_it_is_left_alone(leaving: Pair) -> None:
+    source, url = leaving
+    moved(source, url)
+    before = digests(source)
+    for also in ("--yes", "--dry-run"):
+        answer = source.obms("move", "--to", url, also)
+        assert answer.code == 8
+        assert "30 credentials" in answer.err
+    assert digests(source) == before
+
+
+def test_r7_a_dry_run_of_a_move_touches_nothing(leaving: Pair) -> None:
+    source, url = leaving
+    answer = source.obms("move", "--to", url, "--dry-run", "--json")
+    assert answer.code == 0, answer.err
+    assert len(answer.json["steps"]) == 4
+    assert not source.backup_dir.exists()
+    assert source.obms("move", "--to", url).code == 8
+    add_issuer(source, "still at home")
+    moved(source, url)
+
+
+def test_r7_a_move_to_the_same_kind_is_refused(stocked_sqlite: Deployment) -> None:
+    answer = stocked_sqlite.obms("move", "--to", "sqlite:///elsewhere.db", "--yes")
+    assert answer.code == 8
+    assert "runs on sqlite already" in answer.err
+
+
+@pytest.mark.parametrize("url", ["mysql://a@b/c", "postgresql://a:p@ss@b/c", "nonsense"])
+def test_r7_a_target_that_is_no_url_is_told(sqlite: Deployment, url: str) -> None:
+    answer = sqlite.obms("move", "--to", url, "--yes")
+    assert answer.code == 2
+    assert "--to" in answer.err
+
+
+def test_r14_a_role_without_the_right_is_told_before_anything_is_touched(
+    stocked_sqlite: Deployment, postgres: Server
+) -> None:
+    postgres.psql("CREATE ROLE small LOGIN PASSWORD 'small'")
+    try:
+        url = postgres.url("small").replace(f"postgres:{postgres.password}", "small:small")
+        answer = stocked_sqlite.obms("move", "--to", url, "--yes")
+    finally:
+        postgres.psql("DROP ROLE small")
+    assert answer.code == 8
+    assert "CREATEDB" in answer.err
+    assert not stocked_sqlite.backup_dir.exists()
+
+
+def test_r7_a_server_whose_backups_it_cannot_open_moves_too(leaving: Pair) -> None:
+    """Its backups are encrypted to a key that is elsewhere."""
+    source, url = leaving
+    source.environment["BACKUP_AGE_RECIPIENTS"] = str(Identity.generate().to_public())
+    before = digests(source)
+    assert digests(at_home(source, moved(source, url))) == before
+
+
+def test_r7_what_the_target_cannot_hold_stops_a_move_with_nothing_changed(
+    stocked_sqlite: Deployment, postgres: Server
+) -> None:
+    execute(stocked_sqlite, "UPDATE achievements SET name = 'a' || char(0)")
+    name = f"target_{uuid4().hex[:12]}"
+    answer = stocked_sqlite.obms("move", "--to", postgres.url(name), "--yes")
+    assert answer.code == 8
+    assert "achievements row" in answer.err
+    assert postgres.psql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'") == ""
+    add_issuer(stocked_sqlite, "goes on")
