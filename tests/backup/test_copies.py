@@ -133,6 +133,7 @@ def test_b11_a_store_that_is_down_is_told_and_the_others_are_served(
     assert f"s3://{place}" in answer.err
     assert answer.json["proven"]
     assert [copy["ok"] for copy in answer.json["copies"]] == [False, True]
+    assert answer.json["copies"][0]["seconds"] > 0.5  # it was tried again, after a pause
     assert server.obms("backup", "verify", "latest").code == 0
     assert server.obms("backup", "verify", "latest", "--store", str(tmp_path / "copies")).code == 0
     record = json.loads((server.backup_dir / "last_run.json").read_text())

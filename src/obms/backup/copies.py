@@ -2,9 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import stamina
 
@@ -26,6 +28,7 @@ from obms.errors import (
 )
 from obms.observe import Event
 
+T = TypeVar("T")
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 
@@ -67,11 +70,11 @@ def _serve(backups: Backups, store: Store) -> Copy:
     copied: list[Manifest] = []
     errors: list[str] = []
     try:
-        owed = list(_owed(backups, store))
+        owed = _patiently(store, lambda: list(_owed(backups, store)))
         _sweep(backups, store)
         for manifest in owed:
             try:
-                _copy_with_patience(backups, store, manifest)
+                _patiently(store, partial(_copy, backups, store, manifest))
                 copied.append(manifest)
             except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
                 errors.append(str(error))  # of this backup alone: the others go on
@@ -114,7 +117,7 @@ def _files(image: str) -> set[str]:
     return {image, image + MANIFEST_END, image + VERDICT_END}
 
 
-def _copy_with_patience(backups: Backups, store: Store, manifest: Manifest) -> None:
+def _patiently(store: Store, work: Callable[[], T]) -> T:
     """Try again after pauses that grow; a refusal, or damage, does not pass by waiting."""
     for attempt in stamina.retry_context(
         on=lambda error: isinstance(error, StorageFailed) and not isinstance(error, StoreRefused),
@@ -124,7 +127,8 @@ def _copy_with_patience(backups: Backups, store: Store, manifest: Manifest) -> N
         wait_max=LONGEST_PAUSE,
     ):
         with attempt:
-            _copy(backups, store, manifest)
+            done = work()
+    return done
 
 
 def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
