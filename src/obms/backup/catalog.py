@@ -15,9 +15,14 @@ from obms.errors import BackupDamaged, BackupNotFound
 PREFIXES = {"sqlite": "sqlite_backup_", "postgresql": "postgres_backup_"}
 ENDINGS = {"sqlite": ".db", "postgresql": ".sql"}
 STAMP = "%Y-%m-%d_%H-%M-%S"
-IMAGE = re.compile(r"(?P<id>(?P<prefix>sqlite|postgres)_backup_(?P<stamp>[\d_-]+))\.(db|sql)(\.gz)?(\.age)?")
+# The form counts up when an image is encrypted anew: old and new stand side by side for a moment.
+IMAGE = re.compile(
+    r"(?P<id>(?P<prefix>sqlite|postgres)_backup_(?P<stamp>[\d_-]+))(\.(?P<form>\d{1,9}))?"
+    r"\.(db|sql)(\.gz)?(\.age)?"
+)
 KINDS = {"sqlite": "sqlite", "postgres": "postgresql"}
 
+Place = tuple[str, str, int, str]  # the stamp, the id, the form, the file
 State = Literal["proven", "unproven", "bad", "damaged", "orphan"]
 
 
@@ -65,7 +70,7 @@ class Backup:
         return self.signature == "ours"
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> Place:
         """Where it stands in the order in which they were made, whatever the clock did."""
         return _stamp(self.file)
 
@@ -105,10 +110,10 @@ def read_catalog(storage: Storage, trusted: str | None) -> Iterator[Backup]:
         yield replace(backup, trusted=trusted)
 
 
-def _stamp(file: str) -> tuple[str, str]:
+def _stamp(file: str) -> Place:
     match = IMAGE.fullmatch(file)
     assert match is not None
-    return match["stamp"], file
+    return match["stamp"], match["id"], int(match["form"] or 0), file
 
 
 def _pin_name(file: str) -> str:
@@ -215,3 +220,10 @@ def free_name(storage: Storage, kind: str, now: datetime, ending: str) -> tuple[
     moment = max([now.replace(microsecond=0), *(time + timedelta(seconds=1) for time in times)])
     name = f"{PREFIXES[kind]}{moment.astimezone(UTC).strftime(STAMP)}"
     return name, f"{name}{ENDINGS[kind]}{ending}"
+
+
+def next_name(file: str, ending: str) -> str:
+    """The file of this backup's next form, when it is encrypted anew."""
+    match = IMAGE.fullmatch(file)
+    assert match is not None
+    return f"{match['id']}.{int(match['form'] or 0) + 1}{ENDINGS[KINDS[match['prefix']]]}{ending}"

@@ -6,7 +6,7 @@ from contextlib import suppress
 from obms.backup import Backups
 from obms.backup.catalog import free_name
 from obms.backup.encryption import recipients_of
-from obms.backup.manifest import MANIFEST_END, Manifest
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.stages import Stages
 from obms.databases import Chunks
 from obms.errors import StorageFailed
@@ -104,7 +104,8 @@ def sweep_uncommitted(backups: Backups) -> list[str]:
     for mark in (name for name in names if name.startswith(".") and name.endswith(BEGUN_END)):
         file = mark.removeprefix(".").removesuffix(BEGUN_END)
         if file in names and file + MANIFEST_END not in names:
-            backups.storage.remove(file)
+            for name in (file, file + VERDICT_END):
+                backups.storage.remove(name)
             removed.append(file)
         backups.storage.remove(mark)
     return removed

@@ -33,6 +33,9 @@ class Age:
         self._identity_file = identity_file
         self._own = own
 
+    def with_recipients(self, recipients: Iterable[str]) -> "Age":
+        return Age((str(read_recipient(public)) for public in recipients), self._identity_file)
+
     def with_own_key(self) -> "Age":
         """One more recipient, whose private key is in memory alone: what it encodes it can decode itself."""
         return Age(self.recipients, self._identity_file, own=self._own or Identity.generate())
@@ -77,7 +80,7 @@ def read_recipient(public: str) -> Recipient:
     try:
         return Recipient.from_str(public)
     except RecipientError:
-        detail = "BACKUP_AGE_RECIPIENTS holds something that is no public key of age"
+        detail = "BACKUP_AGE_RECIPIENTS, --add or --remove holds something that is no public key of age"
         raise ConfigurationError(detail=detail, hint="It takes keys that begin with age1.") from None
 
 
@@ -95,9 +98,27 @@ def with_own_key(chain: Chain) -> Chain:
     return replace(chain, codecs=tuple(own))
 
 
+def encrypting_to(chain: Chain, recipients: Iterable[str]) -> Chain:
+    """The chain with these recipients in the place of its own."""
+    age = next(codec for codec in chain.known.values() if isinstance(codec, Age))
+    others = (codec for codec in chain.codecs if not isinstance(codec, Age))
+    return Chain(codecs=(*others, age.with_recipients(recipients)))
+
+
 def recipients_of(chain: Chain) -> tuple[str, ...]:
     """The public keys that new images are encrypted to; none where they are not encrypted."""
     return tuple(key for codec in chain.codecs if isinstance(codec, Age) for key in codec.recipients)
+
+
+def changed_recipients(chain: Chain, add: Iterable[str], remove: Iterable[str]) -> tuple[str, ...]:
+    """The recipients of the chain, more and less; ConfigurationError where nobody is left."""
+    added, removed = ({str(read_recipient(public)) for public in keys} for keys in (add, remove))
+    wanted = dict.fromkeys((*recipients_of(chain), *sorted(added)))
+    left = tuple(public for public in wanted if public not in removed)
+    if not left:
+        detail = "nobody is left who could open the backups"
+        raise ConfigurationError(detail=detail, hint="Set BACKUP_AGE_RECIPIENTS, or --add a public key.")
+    return left
 
 
 def opens(identity: Identity, head: bytes) -> bool:

@@ -1,0 +1,118 @@
+"""Encrypting backups anew, to other recipients: the new image is read back before the old one goes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from obms.backup import Backups
+from obms.backup.catalog import Backup, find, next_name, read_catalog
+from obms.backup.codecs import Chain
+from obms.backup.create import BEGUN_END, Meter, sweep_uncommitted
+from obms.backup.encryption import encrypting_to, recipients_of, with_own_key
+from obms.backup.lock import locked
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
+from obms.backup.prove import spool
+from obms.backup.recipients import remember_openers
+from obms.backup.superseded import retire, sweep_superseded
+from obms.backup.trust import check_signature, refusal
+from obms.databases import Chunks
+from obms.errors import BackupDamaged, ObmsError, StorageFailed
+from obms.observe import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rekeyed:
+    """What became of one backup; `error` says why it was left as it is."""
+
+    id: str
+    file: str
+    changed: bool
+    error: ObmsError | None = None
+
+
+def rekey(backups: Backups, names: Iterable[str], recipients: tuple[str, ...]) -> list[Rekeyed]:
+    """Encrypt these backups, or all without names, to these public keys; one that cannot be stays as it is.
+
+    Killed at any moment it leaves each backup in its old form, in its new one, or in both; a second
+    call ends it.
+    """
+    chain = with_own_key(encrypting_to(backups.chain, recipients))
+    with locked(backups):
+        sweep_uncommitted(backups)
+        sweep_superseded(backups)
+        chosen = [find(backups.storage, name, backups.trusted) for name in names]
+        done = [_tried(backups, chain, backup) for backup in chosen or _all(backups)]
+    facts = {"changed": [one.id for one in done if one.changed], "recipients": list(recipients)}
+    failed = {one.id: str(one.error) for one in done if one.error}
+    backups.notify(Event(name="backup.rekeyed", ok=not failed, facts={**facts, "failed": failed}))
+    return done
+
+
+def _all(backups: Backups) -> Iterator[Backup]:
+    """All that were ours once, the damaged ones too, so that they are told; a file of somebody's is not."""
+    catalog = list(read_catalog(backups.storage, backups.trusted))
+    return (backup for backup in catalog if backup.state != "orphan")
+
+
+def _tried(backups: Backups, chain: Chain, backup: Backup) -> Rekeyed:
+    try:
+        file = _rekey(backups, chain, backup)
+    except ObmsError as error:
+        return Rekeyed(id=backup.id, file=backup.file, changed=False, error=error)
+    return Rekeyed(id=backup.id, file=file, changed=file != backup.file)
+
+
+def _rekey(backups: Backups, chain: Chain, backup: Backup) -> str:
+    """Make the new form of one backup and remove the old one; the file it is in."""
+    old = backup.manifest
+    if old is None or backup.problem:
+        raise BackupDamaged(name=backup.file, detail=backup.problem or "it has no manifest")
+    if not check_signature(old, backups.trusted, vouched=backup.proven).ok:
+        raise refusal(backup.file, old.signature_seen_by(backups.trusted))
+    if set(old.recipients) == set(recipients_of(chain)):
+        return old.file
+    file = next_name(old.file, chain.ending)
+    mark = f".{file}{BEGUN_END}"
+    backups.storage.put(mark, iter(()))
+    try:
+        new = _publish(backups, chain, old, file)
+    except ObmsError:
+        for name in (file, mark):
+            backups.storage.remove(name)
+        raise
+    if backup.verdict is not None and backup.proven:
+        # It was about these very plain bytes. Before the manifest, so that it is never missing beside it.
+        verdict = replace(backup.verdict, manifest=new.fingerprint).signed(backups.signer)
+        backups.storage.put(file + VERDICT_END, iter((verdict.to_bytes(),)))
+    backups.storage.put(file + MANIFEST_END, iter((new.to_bytes(),)))
+    backups.storage.remove(mark)
+    remember_openers(backups, backups.storage, old.file, old.id)
+    retire(backups, old.file)
+    return file
+
+
+def _publish(backups: Backups, chain: Chain, old: Manifest, file: str) -> Manifest:
+    """Write the new image, and read it again; the manifest that would commit it."""
+    stored = Meter()
+    coded = backups.storage.get(old.file)
+    plain = _checked(backups.chain.decode(coded, old.codecs), old)
+    backups.storage.put(file, stored.measure(chain.encode(plain)))
+    new = replace(
+        old,
+        file=file,
+        codecs=chain.names,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+        recipients=recipients_of(chain),
+    ).signed(backups.signer)
+    failed = [check for check in spool(replace(backups, chain=chain), new, None) if not check.ok]
+    if failed:
+        raise StorageFailed(detail=f"{file} is not what was written: {failed[0].detail}")
+    return new
+
+
+def _checked(plain: Chunks, manifest: Manifest) -> Chunks:
+    """The plain bytes; BackupDamaged at their end, so that nothing is published, if they are others."""
+    meter = Meter()
+    yield from meter.measure(plain)
+    if (meter.bytes, meter.sha256) != (manifest.raw_bytes, manifest.raw_sha256):
+        raise BackupDamaged(name=manifest.file, detail="its plain bytes are not those of its manifest")

@@ -1,0 +1,176 @@
+"""Encrypting backups anew: the right keys open them then, and there is never one good copy fewer."""
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from obms.backup.catalog import read_catalog
+from obms.backup.rekey import rekey
+from obms.backup.storage import Folder
+from obms.databases import Chunks
+from tests.backup.conftest import found, images, manifest_of
+from tests.backup.test_damage import flip
+from tests.backup.test_encryption import Locked, locked, made, public_of
+from tests.deployment import Deployment
+
+__all__ = ["locked", "made"]
+
+
+def test_a_new_recipient_opens_an_old_backup_and_a_removed_one_does_not(locked: Locked) -> None:
+    server, id = locked.server, locked.made["id"]
+    new, gone = public_of(locked.keys["stranger"]), public_of(locked.keys["escrow"])
+    command = ("backup", "rekey", id, "--add", new, "--remove", gone, "--json")
+    answer = server.obms(*command, **locked.opened_by("operator"))
+    assert answer.code == 0, answer.err
+    (told,) = answer.json
+    assert (told["id"], told["changed"], told["file"]) == (id, True, f"{id}.1.{ending(locked)}")
+    assert set(manifest_of(server, id).recipients) == {new, public_of(locked.keys["operator"])}
+    # Nothing of the old form is left, and the proof holds for the new one, whose plain bytes are the same.
+    assert {name for name in images(server) if not name.startswith("recipients")} == {
+        f"{told['file']}{end}" for end in ("", ".json", ".proof.json")
+    }
+    assert found(server, "latest").file == told["file"]
+    for name, code in (("stranger", 0), ("operator", 0), ("escrow", 10)):
+        assert server.obms("backup", "verify", id, **locked.opened_by(name)).code == code
+    # Done again it does nothing, and a third key makes a third form.
+    assert not server.obms(*command, **locked.opened_by("operator")).json[0]["changed"]
+    again = server.obms("backup", "rekey", "--all", "--json", **locked.opened_by("operator")).json
+    assert ".2." in again[0]["file"]
+
+
+def ending(locked: Locked) -> str:
+    return str(locked.made["file"]).partition(".")[2]
+
+
+def test_a_plain_backup_is_encrypted_and_the_rest_is_told(backed_plain: Deployment, locked: Locked) -> None:
+    server, public = backed_plain, public_of(locked.keys["operator"])
+    server.made_backup()
+    newest, oldest = server.obms("backup", "list", "--json").json
+    flip(server.backup_dir / oldest["file"], 3000)
+    before = (server.backup_dir / oldest["file"]).read_bytes()
+    answer = server.obms("backup", "rekey", "--all", "--add", public, "--json")
+    assert answer.code == 5, answer.err
+    assert [(one["changed"], one["error"] is None) for one in answer.json] == [(True, True), (False, False)]
+    assert (server.backup_dir / oldest["file"]).read_bytes() == before
+    assert found(server, newest["id"]).file.endswith(".1.db.gz.age")
+    assert found(server, newest["id"]).proven
+    assert server.obms("backup", "verify", newest["id"], **locked.opened_by("operator")).code == 0
+
+
+@pytest.fixture
+def backed_plain(stocked_sqlite: Deployment) -> Deployment:
+    stocked_sqlite.made_backup()
+    return stocked_sqlite
+
+
+def test_r15_without_the_key_nothing_is_touched(locked: Locked) -> None:
+    server, new = locked.server, public_of(locked.keys["stranger"])
+    before = images(server)
+    for key in ({}, locked.opened_by("stranger")):
+        answer = server.obms("backup", "rekey", "--all", "--add", new, **key)
+        assert answer.code == 10, answer.err
+        assert images(server) == before
+    assert found(server, locked.made["id"]).proven
+
+
+def test_it_refuses_to_leave_nobody_who_could_open_it(locked: Locked) -> None:
+    gone = [("--remove", public_of(locked.keys[name])) for name in ("operator", "escrow")]
+    answer = locked.server.obms(
+        "backup", "rekey", "--all", *itertools.chain(*gone), **locked.opened_by("operator")
+    )
+    assert answer.code == 2, answer.err
+    assert "nobody" in answer.err
+
+
+def test_a_manifest_that_anybody_may_have_written_is_not_signed_by_it(locked: Locked) -> None:
+    server, new = locked.server, public_of(locked.keys["stranger"])
+    manifest = manifest_of(server, locked.made["id"]).signed(None)
+    Path(f"{locked.image}.json").write_bytes(manifest.to_bytes())
+    answer = server.obms("backup", "rekey", "--all", "--add", new, **locked.opened_by("operator"))
+    assert answer.code == 8, answer.err
+    assert manifest_of(server, locked.made["id"]) == manifest
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would have done afterwards is done."""
+
+
+class MortalFolder(Folder):
+    """A folder whose process is killed at the step of this number, before or after it is done."""
+
+    def __init__(self, path: Path, steps: int, *, after: bool) -> None:
+        super().__init__(path)
+        self._left, self._after = steps, after
+
+    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+        with self._step():
+            super().put(name, chunks, replace=replace)
+
+    def remove(self, name: str) -> None:
+        with self._step():
+            super().remove(name)
+
+    def _step(self) -> "Step":
+        self._left -= 1
+        return Step(before=self._left < 0 or (self._left == 0 and not self._after), after=self._left == 0)
+
+
+class Step:
+    """A step that may be the last one."""
+
+    def __init__(self, *, before: bool, after: bool) -> None:
+        self._before, self._after = before, after
+
+    def __enter__(self) -> None:
+        if self._before:
+            raise Killed
+
+    def __exit__(self, *_ended: object) -> None:
+        if self._after:
+            raise Killed
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a step", "after it"])
+def test_k8_killed_at_any_step_a_proven_copy_stands_and_a_second_call_ends_it(
+    locked: Locked, after: bool
+) -> None:
+    server = locked.server
+    server.environment["BACKUP_AGE_IDENTITY_FILE"] = str(locked.keys["operator"])
+    recipients = tuple(public_of(locked.keys[name]) for name in ("operator", "stranger"))
+    try:
+        steps = list(killed_at_each_step(locked, recipients, after=after))
+    finally:
+        del server.environment["BACKUP_AGE_IDENTITY_FILE"]
+    assert len(steps) >= 10
+
+
+def killed_at_each_step(locked: Locked, recipients: tuple[str, ...], *, after: bool) -> Iterator[int]:
+    server = locked.server
+    for step in itertools.count(1):
+        backups = replace(server.backups, storage=MortalFolder(server.backup_dir, step, after=after))
+        try:
+            rekey(backups, [], recipients)
+        except Killed:
+            yield step
+        else:
+            return
+        catalog = read_catalog(Folder(server.backup_dir), backups.trusted)
+        whole = [backup for backup in catalog if backup.proven]
+        assert whole, step
+        for backup in whole:
+            path = str(server.backup_dir / backup.file)
+            judged = server.obms("backup", "verify", path, "--level", "intact")
+            assert judged.code == 0, (step, judged.err)
+        (ended,) = {one.id for one in rekey(server.backups, [], recipients)}
+        assert ended == locked.made["id"]
+        (only,) = read_catalog(Folder(server.backup_dir), backups.trusted)
+        assert only.proven
+        assert only.manifest is not None
+        assert only.manifest.recipients == recipients
+        assert not [name for name in images(server) if name.startswith(".")]
+        shutil.rmtree(server.backup_dir)
+        shutil.copytree(server.folder / "good", server.backup_dir)
