@@ -141,6 +141,28 @@ def test_within_its_time_nothing_happens() -> None:
         assert signal.getsignal(signal.SIGALRM) is before
 
 
+@pytest.mark.slow
+def test_b13_a_server_that_stands_still_does_not_hold_the_end_up(stocked_postgresql: Deployment) -> None:
+    """It answers no cancellation either, so that closing the sessions hangs too: the process ends itself."""
+    server, postgres = stocked_postgresql, stocked_postgresql.postgres
+    assert postgres is not None
+    postmaster = int((postgres.folder / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0])
+    with held(server), server.start("backup", "run", BACKUP_TIMEOUT="4s") as command:
+        wait_until(partial(child_at_work, command.pid, "pg_dump"), "the start of pg_dump")
+        processes = [psutil.Process(postmaster), *psutil.Process(postmaster).children()]
+        for process in processes:
+            process.suspend()
+        try:
+            _, errors = command.communicate(timeout=60)
+        finally:
+            for process in processes:
+                process.resume()
+    assert command.returncode == 4, errors
+    assert_recorded(server, 4, "BACKUP_TIMEOUT")
+    assert server.obms("backup", "run").code == 0  # which removes what was left
+    assert_nothing_is_left(server)
+
+
 def wait_deafly() -> None:
     with suppress(Exception):
         signal.pause()

@@ -44,6 +44,7 @@ from obms.errors import DatabaseMissing, GrantMissing, Refused
 
 CONNECT_SECONDS = 10
 CANCEL_SECONDS = 0.1
+CANCEL_ANSWER_SECONDS = 5.0
 WRITER_SECONDS = 20
 # data or index corrupted, input/output error, no such table or column
 DAMAGE = ("XX001", "XX002", "58030", "42P01", "42703")
@@ -394,5 +395,6 @@ def _given_up(connection: sa.Connection, counted: Future[Facts]) -> Iterator[Non
     except BaseException:
         while not wait([counted], timeout=CANCEL_SECONDS).done:
             with suppress(psycopg.Error):  # the session has ended by itself
-                session.cancel()
+                # Not `cancel`, which holds the interpreter up as long as the server does not answer.
+                session.cancel_safe(timeout=CANCEL_ANSWER_SECONDS)
         raise
