@@ -19,6 +19,7 @@ from obms.backup.manifest import Check
 from obms.backup.retain import Policy
 from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import Schedule
+from obms.backup.shipping import Shipping
 from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
 from obms.backup.staleness import is_stale, watch_staleness
 from obms.backup.storage import Folder
@@ -137,6 +138,12 @@ def _server(settings: Settings, database: Database) -> Server:
     schedule, measured = open_schedule(settings), open_measured(settings)
     site = open_site(settings)
     journal = open_journal(settings, site, log_event)
+    shipping = Shipping(journal, open_copies(settings), log_event)
+
+    def keep(entries: Sequence[Entry]) -> None:
+        journal.keep(entries)
+        shipping.wake()
+
     return Server(
         database=database,
         site=site,
@@ -144,7 +151,7 @@ def _server(settings: Settings, database: Database) -> Server:
         admin_key=settings.auth_api_key.get_secret_value() if settings.auth_api_key else None,
         backup_health=lambda: _backup_health(settings, schedule, journal),
         metrics=lambda: exposition(measured),
-        keep=journal.keep,
+        keep=keep,
         needed_revision=migrations.newest(),
     )
 

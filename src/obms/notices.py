@@ -26,6 +26,7 @@ TITLES: Mapping[str, str] = {
     "backup.recovered": "good again: a backup was made after one that failed",
     "journal.failed": "a revocation could not be written into the journal",
     "journal.behind": "the journal of revocations is behind",
+    "journal.unshipped": "a store does not take the journal of revocations",
     "restore.revocations_unknown": "later revocations may be missing in what was restored",
     "backup.fresh": "good again: there is a fresh proven backup",
 }

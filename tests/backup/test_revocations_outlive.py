@@ -11,14 +11,19 @@ import pytest
 import sqlalchemy as sa
 from openbadgeslib.ob3 import decode_encoded_list
 
+from obms.backup.journal import Tally
+from obms.backup.shipping import read_shipped, ship_to_all
+from obms.backup.storage import Folder
+from obms.backup.stores import open_stores
 from obms.badges import examining, statuses
 from obms.badges.standings import read_standing
 from obms.databases import writing
 from obms.domain import REVOCATION
 from obms.schema import credentials, revocations, status_lists
 from obms.web import create_app
-from tests.backup.conftest import Backed, execute
+from tests.backup.conftest import Backed, Noted, execute
 from tests.deployment import Deployment
+from tests.real_faults import wait_until
 from tests.web.conftest import Client
 
 REVOKED = 1000
@@ -234,3 +239,52 @@ def test_r10_a_journal_with_a_bad_line_brings_the_others_and_says_so(
     assert (found["ok"], f"1 {state}" in found["detail"]) == (state == "torn", True)
     assert report["from_journal"] == 2
     assert_revoked(server, ids[:2])
+
+
+def test_r10_a_journal_in_a_store_outlives_database_and_folder(stocked_sqlite: Deployment) -> None:
+    """Revoked through the API: it is in the store without any backup, soon after the answer."""
+    server = stocked_sqlite
+    server.environment["BACKUP_STORES"] = str(server.folder / "store")
+    made = server.made_backup()
+    store = server.folder / "store"
+    before = journal_slices(store)
+    assert before
+    ids = valid_ids(server, 3)
+    with asked(server) as client:
+        for id in ids:
+            assert client.post(f"/credentials/{id}/revoke").status_code == 200
+        wanted = sum(path.stat().st_size for path in (server.backup_dir / "journal").iterdir())
+        wait_until(lambda: total(store) == wanted or None, "the arrival of the journal in the store")
+    shutil.rmtree(server.backup_dir)
+    lose_database(server)
+    del server.environment["BACKUP_STORES"]
+    report = restored(server, f"{store.as_uri()}/{made['id']}")
+    assert (report["from_journal"], check(report, "journal")["ok"]) == (3, True)
+    assert_revoked(server, ids)
+
+
+def journal_slices(store: Path) -> list[Path]:
+    return sorted(store.glob("revocations_*.jsonl"))
+
+
+def total(store: Path) -> int:
+    return sum(path.stat().st_size for path in journal_slices(store))
+
+
+def test_a_store_that_does_not_take_the_journal_is_told_and_served_later(stocked_sqlite: Deployment) -> None:
+    server, store = stocked_sqlite, stocked_sqlite.folder / "store"
+    store.write_text("in the way", encoding="ascii")
+    stores = open_stores((str(store),), {})
+    noted = Noted()
+    server.made_backup()
+    journal = server.backups.later.journal
+    assert "store" in str(ship_to_all(journal, stores, noted))
+    assert len(noted.named("journal.unshipped")) == 1
+    store.unlink()
+    assert ship_to_all(journal, stores, noted) is None
+    sent = total(store)
+    assert sent == sum(path.stat().st_size for path in journal.files())
+    assert ship_to_all(journal, stores, noted) is None
+    assert total(store) == sent
+    lines = list(read_shipped(journal, Folder(store), Tally()))
+    assert [line.entry for line in lines] == [line.entry for line in journal.read()]

@@ -146,18 +146,22 @@ class Journal:
 
     def read_file(self, path: Path, tally: Tally) -> Iterator[Line]:
         with path.open("rb") as file:
-            while raw := file.readline(LONGEST_LINE):
-                if not raw.strip():
-                    continue
-                line = self.parse(raw)
-                if line is not None:
-                    tally.lines += 1
-                    tally.of_others += not line.own
-                    yield line
-                elif raw.rstrip().endswith(b"}"):
-                    tally.damaged += 1
-                else:
-                    tally.torn += 1
+            yield from self.read_lines(iter(lambda: file.readline(LONGEST_LINE), b""), tally)
+
+    def read_lines(self, lines: Iterable[bytes], tally: Tally) -> Iterator[Line]:
+        """The entries of these lines; what is none is counted."""
+        for raw in lines:
+            if not raw.strip():
+                continue
+            line = self.parse(raw)
+            if line is not None:
+                tally.lines += 1
+                tally.of_others += not line.own
+                yield line
+            elif raw.rstrip().endswith(b"}"):
+                tally.damaged += 1
+            else:
+                tally.torn += 1
 
     def parse(self, raw: bytes) -> Line | None:
         """The line, None where it is not what was written; one with a false seal is not either."""

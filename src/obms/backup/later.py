@@ -13,11 +13,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups
-from obms.backup.journal import Entry, Journal, Tally
+from obms.backup.journal import Entry, Journal, Line, Tally
 from obms.backup.manifest import Check
 from obms.backup.prove import spool_folder
+from obms.backup.shipping import read_shipped
+from obms.backup.storage import Storage
 from obms.databases import Database, writing
-from obms.errors import ObmsError
+from obms.errors import ObmsError, StorageFailed
 from obms.observe import Event
 
 BATCH = 1000
@@ -80,6 +82,8 @@ class Keeping:
     told: Path
     tally: Tally
     disbelieved: int = 0
+    unread: str = ""
+    found: bool = False
     unplaced: int = 0
     example: str = ""
     replayed: int = 0
@@ -104,7 +108,7 @@ class Keeping:
 
     def checks(self, *, live: bool) -> tuple[Check, ...]:
         """What the operator must be told: where revocations may be missing, the check says no."""
-        checks = [self._journal_check()] if self.backups.later.journal.exists() else []
+        checks = [self._journal_check()] if self.found or self.unread else []
         if live and not self.live_was_read:
             detail = "the live database could not tell them"
             checks.append(self._loud(f"{detail}; {self.kept} came from the journal"))
@@ -124,8 +128,9 @@ class Keeping:
             "not sealed by this server and not believed": self.disbelieved,
             f"without a place in the backup, such as that of {self.example}": self.unplaced,
         }
-        ok = not any(found.values())
-        said = [f"{count} {what}" for what, count in found.items() if count]
+        ok = not any(found.values()) and not self.unread
+        said = [self.unread] if self.unread else []
+        said += [f"{count} {what}" for what, count in found.items() if count]
         # What broke off was never answered for, so that it is nothing that was lost.
         said += [f"{tally.torn} torn"] if tally.torn else []
         detail = "; ".join([f"{tally.lines} entries", *said])
@@ -135,21 +140,22 @@ class Keeping:
 
 
 @contextmanager
-def keeping(backups: Backups, scratch: Database, *, believe_all: bool) -> Generator[Keeping]:
+def keeping(backups: Backups, scratch: Database, origin: Storage, *, believe_all: bool) -> Generator[Keeping]:
     """Bring the journal into `scratch`, and give what brings the live database's own over it.
 
+    Where the folder of the journal is lost, the stores are asked for it, and `origin` of the backup.
     What another server sealed is believed where `believe_all` says so, and where no SECRET_KEY
     is there to tell it by.
     """
     with spool_folder(backups.work) as folder:
         keeping = Keeping(backups=backups, told=folder / "told", tally=Tally())
         believe_all = believe_all or not backups.later.journal.can_write
-        _replay(keeping, scratch, believe_all=believe_all)
+        _replay(keeping, scratch, origin, believe_all=believe_all)
         yield keeping
 
 
-def _replay(keeping: Keeping, scratch: Database, *, believe_all: bool) -> None:
-    entries = _believed(keeping, believe_all=believe_all)
+def _replay(keeping: Keeping, scratch: Database, origin: Storage, *, believe_all: bool) -> None:
+    entries = _believed(keeping, _lines(keeping, origin), believe_all=believe_all)
     with (
         keeping.told.open("w", encoding="utf-8") as told,
         writing(scratch.engine) as new,
@@ -163,8 +169,23 @@ def _replay(keeping: Keeping, scratch: Database, *, believe_all: bool) -> None:
                 keeping.example = str(entry["credential"])
 
 
-def _believed(keeping: Keeping, *, believe_all: bool) -> Iterator[Entry]:
-    for line in keeping.backups.later.journal.read(keeping.tally):
+def _lines(keeping: Keeping, origin: Storage) -> Iterator[Line]:
+    journal = keeping.backups.later.journal
+    if journal.exists():
+        keeping.found = True
+        yield from journal.read(keeping.tally)
+        return
+    for storage in (origin, *(store.storage for store in keeping.backups.stores)):
+        try:
+            for line in read_shipped(journal, storage, keeping.tally):
+                keeping.found = True
+                yield line
+        except StorageFailed as error:
+            keeping.unread = f"a store could not be asked: {error}"
+
+
+def _believed(keeping: Keeping, lines: Iterator[Line], *, believe_all: bool) -> Iterator[Entry]:
+    for line in lines:
         if MARK in line.entry:
             keeping.tally.lines -= 1
         elif line.own or believe_all:

@@ -304,7 +304,7 @@ def _switch(
     # Before the switch: a restore that is killed right after it can be undone too.
     record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
     backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
-    with later.keeping(backups, scratch, believe_all=accept_other_key) as keeping:
+    with later.keeping(backups, scratch, source.storage, believe_all=accept_other_key) as keeping:
         try:
             aside = backups.database.replace(
                 scratch, keeping.carry, label=safety, whole=exists and safety is None

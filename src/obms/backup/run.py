@@ -16,6 +16,7 @@ from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
 from obms.backup.prune import Retained, retain, sweep_removals
 from obms.backup.recipients import remember_openers
+from obms.backup.shipping import ship_to_all
 from obms.backup.source import resolve
 from obms.backup.stages import Stages
 from obms.backup.storage import Storage
@@ -71,6 +72,7 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 made = Run(manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds)
                 stages.begin("copy")
                 copies = copy_to_stores(backups) if made.proven else ()
+                shipping_problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
                 made = replace(made, copies=copies)
                 stages.begin("retain")
                 retained = _retain(backups, made)
@@ -82,7 +84,7 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
             seconds=stages.total,
             stages=stages.seconds,
             retained=retained,
-            journal_problem=journal_problem,
+            journal_problem=journal_problem or shipping_problem,
         )
         record(backups, began_at, stages.seconds, made=made, error=_missing_copies(copies))
     return made
