@@ -49,6 +49,7 @@ def full(stocked_sqlite: Deployment) -> Deployment:
         "METRICS_FILE": str(server.folder / "obms.prom"),
     }
     server.made_backup()
+    assert server.obms("drill").code == 0
     assert server.obms("restore", "latest", "--yes").code == 0
     return server
 
@@ -67,6 +68,9 @@ def test_they_tell_how_the_backups_stand(full: Deployment) -> None:
     assert {"prepare", "snapshot", "publish", "prove", "copy"} <= stages
     assert found["obms_backup_last_run_duration_seconds", ""] > 0
     assert found["obms_backup_last_restore_seconds", ""] > 0
+    assert found["obms_backup_last_drill_seconds", ""] > 0
+    assert found["obms_backup_last_drill_rpo_seconds", ""] > 0
+    assert found["obms_backup_last_drill_success", ""] == 1
     assert (
         found["obms_backup_next_run_timestamp_seconds", ""]
         > found["obms_backup_last_run_timestamp_seconds", ""]

@@ -13,6 +13,7 @@ from obms.backup import Backups, Probe
 from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
+from obms.backup.drill import Drilled, drill
 from obms.backup.encryption import Age, read_recipient
 from obms.backup.journal import FOLDER, Entry, Journal, Later
 from obms.backup.manifest import Check
@@ -26,6 +27,7 @@ from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site
 from obms.badges.carrying import carry_revocations
+from obms.badges.examining import newest_moment
 from obms.badges.keys import check_keys
 from obms.badges.replaying import count_known, replay
 from obms.badges.standings import standings_since
@@ -228,6 +230,11 @@ def open_measured(settings: Settings) -> Measured:
         revision=migrations.newest(),
         clock=utc_now,
     )
+
+
+def play_drill(backups: Backups, store: str | None = None) -> Drilled:
+    """A drill with the newest proven backup of a store."""
+    return drill(backups, newest_moment, store=store)
 
 
 def check_notices(settings: Settings) -> None:

@@ -123,6 +123,12 @@ class NotProven(ObmsError):
     hint = "It is kept, but it does not count. `obms backup verify {name}` judges it again."
 
 
+class NothingProven(NotProven):
+    """There is no proven backup in {store}."""
+
+    hint = "`obms backup run` makes one, and copies it to BACKUP_STORES."
+
+
 # 7: another run holds the lock
 
 

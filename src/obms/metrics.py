@@ -116,6 +116,10 @@ def _counted(counters: Mapping[str, Any], stores: tuple[str, ...]) -> Iterator[M
             took, at = _number(counters[name], "seconds"), _number(counters[name], "at")
             yield _gauge(f"last_{name}_seconds", f"How long the last {name} took (RTO).", took)
             yield _gauge(f"last_{name}_timestamp_seconds", f"When the last {name} ended.", at)
+    if "drill" in counters:
+        lost, ok = _number(counters["drill"], "rpo_seconds"), _number(counters["drill"], "ok")
+        yield _gauge("last_drill_rpo_seconds", "What a loss would have cost when it began.", lost)
+        yield _gauge("last_drill_success", "Whether the last drill went well.", ok)
     if stores:
         found = {name: counters.get(STORE + name, {}) for name in stores}
         complete = ((name, _number(told, "complete_at")) for name, told in found.items())

@@ -28,8 +28,10 @@ TITLES: Mapping[str, str] = {
     "journal.behind": "the journal of revocations is behind",
     "journal.unshipped": "a store does not take the journal of revocations",
     "restore.revocations_unknown": "later revocations may be missing in what was restored",
+    "drill.done": "a drill was made",
     "backup.fresh": "good again: there is a fresh proven backup",
 }
+RUNS = ("backup.run", "drill.done")
 GOOD_NEWS = ("backup.recovered", "backup.fresh")
 # What is told by another event too, or is about the notices themselves.
 UNTOLD = (
@@ -195,7 +197,7 @@ class Notices:
         if event.name in UNTOLD:
             return False
         if event.ok:
-            return event.name in GOOD_NEWS or (self.every_run and event.name == "backup.run")
+            return event.name in GOOD_NEWS or (self.every_run and event.name in RUNS)
         id = event.facts.get("id")
         if id is None:
             return True
@@ -223,6 +225,8 @@ class Notices:
         if event.name == "backup.run" and event.facts.get("proven"):
             made = "a proven backup was made"
             title = made if event.ok else f"{made}, and then something failed"
+        if event.name == "drill.done" and not event.ok:
+            title = "a drill failed: the server could not be recovered"
         return {
             "event": event.name,
             "ok": event.ok,

@@ -51,9 +51,15 @@ def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
         complete = {"complete_at": now.timestamp()} if event.ok else {}
         return (), {f"{STORE}{event.facts.get('store')}": {"ok": event.ok, **complete}}
     if event.name in RECOVERIES:
-        took = event.facts.get("rto_seconds", event.facts.get("seconds"))
-        return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "seconds": took}}
+        return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "ok": event.ok, **_spans(event)}}
     return {"backup.refused": (REFUSALS,), "notice.failed": (UNDELIVERED,)}.get(event.name, ()), {}
+
+
+def _spans(event: Event) -> dict[str, object]:
+    """How long it took, and what would have been lost; what was not found out stays as it was."""
+    took = event.facts.get("rto_seconds", event.facts.get("seconds"))
+    found = {"seconds": took, "rpo_seconds": event.facts.get("rpo_seconds")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> None:

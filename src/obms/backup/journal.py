@@ -71,6 +71,10 @@ class Journal:
         self._turn = Lock()
         self._waiting: deque[Entry] = deque(maxlen=MOST_WAITING)
 
+    def at(self, folder: Path) -> "Journal":
+        """The journal of the same server in another folder."""
+        return Journal(folder, key=self._key, key_name=self._key_name, clock=self._clock, notify=self._notify)
+
     def append(self, entries: Iterable[Entry]) -> None:
         """Write them durably before it returns; StorageFailed, with nothing written, where it cannot."""
         lines = b"".join(self._spell(entry) for entry in entries)

@@ -16,7 +16,7 @@ from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_inte
 from obms.badges import Site, credentials, keys
 from obms.badges.statuses import DELETED
 from obms.domain import PURPOSES, Purpose
-from obms.schema import achievements, images, revocations, signing_keys, status_entries, status_lists
+from obms.schema import achievements, images, issuers, revocations, signing_keys, status_entries, status_lists
 from obms.schema import credentials as table
 from obms.specs import Json
 
@@ -37,6 +37,13 @@ def sample(connection: sa.Connection, now: datetime) -> list[credentials.Kept]:
         found for query in _strata(connection, now) for found in connection.execute(query).scalars()
     )
     return [credentials.find(connection, id) for id in ids]
+
+
+def newest_moment(connection: sa.Connection) -> datetime | None:
+    """When the newest thing in the database was made or changed."""
+    columns = (table.c.created_at, issuers.c.updated_at, achievements.c.updated_at, revocations.c.revoked_at)
+    found = (connection.execute(sa.select(sa.func.max(column))).scalar() for column in columns)
+    return max((moment for moment in found if moment is not None), default=None)
 
 
 def _strata(connection: sa.Connection, now: datetime) -> Iterator[sa.Select[Any]]:

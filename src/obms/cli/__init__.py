@@ -24,6 +24,7 @@ from obms.cli.common import (
     make_server,
     named,
 )
+from obms.cli.looking import drill
 from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
 from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
@@ -31,6 +32,7 @@ from obms.errors import NeedsConfirmation, ObmsError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
+app.command("drill")(drill)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
 
 

@@ -1,0 +1,51 @@
+"""`obms drill`: what would happen if the machine were lost now."""
+
+# Imports stand in the commands that need them, so that `--help` answers at once.
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from obms.cli.common import AsJson, load_settings, make_backups
+from obms.cli.output import checks_as_text, plain, show
+
+if TYPE_CHECKING:
+    from obms.backup.drill import Drilled
+
+
+def drill(
+    *,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="Of this store: its URL, or a folder. Else the last of BACKUP_STORES."),
+    ] = None,
+    scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play the loss of the machine through: fetch, restore beside the live database, start, verify, measure.
+
+    It leaves a signed report and a page of it in BACKUP_DIR/drills. The live database is not touched.
+
+    Example: obms drill --json
+    """
+    from obms.app import play_drill
+    from obms.backup.schedule import end_with_input
+
+    if scheduled:
+        end_with_input()
+    done = play_drill(make_backups(load_settings(), logged=scheduled), store)
+    show(plain(done.report) | {"page": done.page}, _drill_as_text(done), as_json=as_json)
+    if done.error is not None:
+        raise done.error
+
+
+def _drill_as_text(done: "Drilled") -> str:
+    from obms.backup.drill_report import seconds_as_text
+
+    report = done.report
+    lines = [f"{report.id or 'no backup'} from {report.store}", checks_as_text(report.checks)]
+    lines += [f"would have been lost (RPO): {seconds_as_text(report.rpo_seconds)}"]
+    lines += [f"recovered after (RTO): {seconds_as_text(report.rto_seconds)}"]
+    lines += [f"report: {done.page}"] if done.page else []
+    lines += ["recovered" if report.ok else "NOT RECOVERED"]
+    return "\n".join(line for line in lines if line)
