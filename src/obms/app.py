@@ -27,6 +27,7 @@ from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site
 from obms.badges.carrying import carry_revocations
+from obms.badges.changes import word_of
 from obms.badges.examining import newest_moment
 from obms.badges.keys import check_keys
 from obms.badges.replaying import count_known, replay
@@ -295,6 +296,7 @@ def open_backups(
             replay=replay,
             count_known=count_known,
         ),
+        word_of=word_of,
         clock=utc_now,
         notify=notify,
         timeout=settings.backup_timeout,

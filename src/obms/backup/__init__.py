@@ -1,6 +1,6 @@
 """Backing up, proving and restoring a database; knows nothing of badges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,8 @@ from obms.databases import Carry, Database
 from obms.observe import Clock, Hook
 
 Probe = Callable[[Database], list[Check]]
+# What people call a change of a row: its table, `added`, `changed` or `deleted`, and its key.
+Words = Callable[[str, str, Mapping[str, object]], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,9 @@ class Backups:
     versioned for the error, to today's schema; `make_tables` gives an empty copy the tables of a
     revision. `check_keys` raises KeyMissing when the copy was sealed with another key. `sealing_key`
     is the fingerprint of ours. `signer` signs manifests and verdicts; without it they are not signed,
-    and none is believed. `later` is the journal of what must outlive the database. A run is ended
-    after `timeout`, if not zero. `policy` is how long backups are kept in `storage`.
+    and none is believed. `later` is the journal of what must outlive the database. `word_of` is what
+    people call a change of a row. A run is ended after `timeout`, if not zero. `policy` is how long
+    backups are kept in `storage`.
     """
 
     database: Database
@@ -47,6 +50,7 @@ class Backups:
     check_keys: Callable[[Database], None]
     carry: Carry
     later: Later
+    word_of: Words
     clock: Clock
     notify: Hook
     timeout: timedelta = timedelta()

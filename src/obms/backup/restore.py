@@ -80,7 +80,7 @@ class Restored:
 def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE, same_kind: bool = False) -> Plan:
     """Check the backup as far as that goes without a database, and tell what a restore would do."""
     source = resolve(backups, name, accepted=accepted)
-    _require_trust(backups, source, accepted)
+    require_trust(backups, source, accepted)
     backups.database.check_rights()
     with locked(backups), spool_folder(backups.work) as folder:
         image, _ = _decode(backups, source, folder)
@@ -120,7 +120,7 @@ def restore(
         clean_up(backups)
         source = resolve(backups, name, accepted=accepted)
         backups.database.check_rights()
-        trust = _require_trust(backups, source, accepted)
+        trust = require_trust(backups, source, accepted)
         with loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
             fit(backups, source, scratch, accept_other_key=accepted.other_key)
             done = _switch(backups, source, scratch, accept_other_key=accepted.other_key)
@@ -266,7 +266,7 @@ def _require_same_key(backups: Backups, source: Source) -> None:
         )
 
 
-def _require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[Check]:
+def require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[Check]:
     """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted."""
     if not accepted.other_key:
         _require_same_key(backups, source)

@@ -24,6 +24,7 @@ from obms.cli.common import (
     make_server,
     named,
 )
+from obms.cli.comparing import diff
 from obms.cli.looking import drill
 from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
 from obms.cli.rekeying import rekey
@@ -33,6 +34,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
 app.command("drill")(drill)
+backups.app.command("diff")(diff)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
 
 

@@ -72,16 +72,22 @@ def digest(connection: sa.Connection, name: str) -> str:
     return "".join(f"{int(word) % WORD:016x}" for word in words)
 
 
-def _row(texts: Iterable[str]) -> str:
+def row_text(texts: Iterable[str]) -> str:
     """The SQL of the canonical form of a row, of that of each column."""
     return " || ".join(f"coalesce(length({text}) || ':' || {text}, '~')" for text in texts)
+
+
+def column_text(dialect: sa.Dialect, column: ReflectedColumn) -> str:
+    """The SQL of the canonical text of a column."""
+    spell = _postgresql_text if dialect.name == "postgresql" else _sqlite_text
+    return spell(dialect.identifier_preparer.quote(column["name"]), column["type"])
 
 
 def _postgresql_words(
     connection: sa.Connection, name: str, columns: Sequence[ReflectedColumn]
 ) -> tuple[int, int]:
     quote = connection.dialect.identifier_preparer.quote
-    row = _row(_postgresql_text(quote(column["name"]), column["type"]) for column in columns)
+    row = row_text(_postgresql_text(quote(column["name"]), column["type"]) for column in columns)
     query = f"""
         SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0),
                coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
@@ -105,7 +111,7 @@ def _sqlite_words(
     connection: sa.Connection, name: str, columns: Sequence[ReflectedColumn]
 ) -> tuple[int, int]:
     quote = connection.dialect.identifier_preparer.quote
-    row = _row(_sqlite_text(quote(column["name"]), column["type"]) for column in columns)
+    row = row_text(_sqlite_text(quote(column["name"]), column["type"]) for column in columns)
     high = low = 0
     query = f"SELECT CAST({row} AS BLOB) FROM {quote(name)}"  # noqa: S608 - the names are quoted by the dialect
     cursor: Any = connection.exec_driver_sql(query).cursor
