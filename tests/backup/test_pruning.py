@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from obms.backup import Backups
+from obms.backup.by_hand import foresee, pin, prune, unpin
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END, VERDICT_END
-from obms.backup.prune import REMOVING_END, foresee, pin, prune, unpin
+from obms.backup.prune import REMOVING_END
 from obms.backup.restore import restore
 from obms.backup.retain import Policy
 from obms.backup.run import run

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from obms.backup.brakes import why_held
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.manifest import MANIFEST_END, VERDICT_END
-from obms.backup.prune import retain, sweep_removals
+from obms.backup.prune import Place, retain, sweep_removals
 from obms.backup.retain import Policy, Shelf, plan
 from obms.backup.storage import Folder
 from obms.databases import Chunks
@@ -188,6 +188,10 @@ def put_all(history: Sequence[Backup], path: Path) -> Folder:
     return folder
 
 
+def kept_by(folder: Folder, policy: Policy) -> Place:
+    return Place(storage=folder, policy=policy, trusted=SIGNER.public)
+
+
 def names(folder: Folder) -> set[str]:
     return set(folder.names()) - {"last_prune.json"}
 
@@ -200,17 +204,17 @@ def test_k8_a_crash_at_any_step_leaves_a_catalogue_that_tells_the_truth(
     with TemporaryDirectory() as place:
         whole = put_all(history, Path(place) / "whole")
         before = {backup.file: backup for backup in read_catalog(whole, SIGNER.public)}
-        retain(whole, policy, NOW, SIGNER.public, no_event, confirmed=True)
+        retain(kept_by(whole, policy), NOW, no_event, confirmed=True)
         for steps in count():
             folder = Dying(Path(place) / str(steps), steps)
             put_all(history, folder.path)
             try:
-                retain(folder, policy, NOW, SIGNER.public, no_event, confirmed=True)
+                retain(kept_by(folder, policy), NOW, no_event, confirmed=True)
             except Crash:
                 _assert_true(Folder(folder.path), before)
             else:
                 break
-            retain(Folder(folder.path), policy, NOW, SIGNER.public, no_event, confirmed=True)
+            retain(kept_by(Folder(folder.path), policy), NOW, no_event, confirmed=True)
             assert names(folder) == names(whole)
 
 

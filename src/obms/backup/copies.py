@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,9 @@ import stamina
 from obms.backup import Backups
 from obms.backup.catalog import read_catalog
 from obms.backup.create import BEGUN_END, Meter
+from obms.backup.forget import carry_pins, place_of, unwanted
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
+from obms.backup.prune import retain
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
 from obms.backup.trust import Accepted
@@ -35,7 +37,10 @@ LONGEST_PAUSE = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """What a run brought to one store. `error` is None, or what kept it from holding every proven backup."""
+    """What a run brought to one store. `error` is None, or what kept it from holding every proven backup.
+
+    `removed` are those that its policy does not keep, and `held` or `removal_error` why they still are there.
+    """
 
     store: str
     ok: bool
@@ -43,6 +48,9 @@ class Copy:
     bytes: int
     copied: tuple[str, ...] = ()
     error: str | None = None
+    removed: tuple[str, ...] = ()
+    held: str | None = None
+    removal_error: str | None = None
 
 
 def copy_to_stores(backups: Backups) -> tuple[Copy, ...]:
@@ -54,15 +62,40 @@ def copy_to_stores(backups: Backups) -> tuple[Copy, ...]:
 
 
 def require_copied(copies: tuple[Copy, ...]) -> None:
-    """CopyFailed unless each store holds what it should."""
-    failed = [_told(copy) for copy in copies if copy.error is not None]
+    """CopyFailed unless each store holds what it should; StorageFailed where it could not remove the rest."""
+    failed = [_told(copy, copy.error) for copy in copies if copy.error is not None]
     if failed:
         raise CopyFailed(detail="; ".join(failed))
+    unremoved = [_told(copy, copy.removal_error) for copy in copies if copy.removal_error is not None]
+    if unremoved:
+        raise StorageFailed(detail="; ".join(unremoved), hint="The next run removes what is too old.")
 
 
-def _told(copy: Copy) -> str:
-    error = str(copy.error).rstrip(".")
+def _told(copy: Copy, error: str) -> str:
+    error = error.rstrip(".")
     return error if copy.store in error else f"{copy.store}: {error}"
+
+
+def forget_in_stores(backups: Backups, copies: tuple[Copy, ...]) -> tuple[Copy, ...]:
+    """Remove from each store what its policy does not keep, and tell it in its copy.
+
+    Needs the lock, and a proven run. A store that has not got all that it should have forgets nothing.
+    """
+    stores = {store.name: store for store in backups.stores}
+    return tuple(_forget(backups, stores[copy.store], copy) if copy.ok else copy for copy in copies)
+
+
+def _forget(backups: Backups, store: Store, copy: Copy) -> Copy:
+    place = place_of(backups, store)
+    if place.policy.days is None:
+        return copy
+    try:
+        done = retain(place, backups.clock(), backups.notify)
+    except StorageFailed as error:
+        facts = {"store": store.name, "error": str(error)}
+        backups.notify(Event(name="backup.removal_failed", ok=False, facts=facts))
+        return replace(copy, removal_error=str(error))
+    return replace(copy, removed=done.removed, held=done.held)
 
 
 def _serve(backups: Backups, store: Store) -> Copy:
@@ -78,6 +111,7 @@ def _serve(backups: Backups, store: Store) -> Copy:
                 copied.append(manifest)
             except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
                 errors.append(str(error))  # of this backup alone: the others go on
+        _patiently(store, partial(carry_pins, backups, store))
     except StorageFailed as error:
         errors.append(str(error))
     copy = Copy(
@@ -103,14 +137,24 @@ def _sweep(backups: Backups, store: Store) -> None:
 
 
 def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
-    """The proven backups that the store lacks, as a whole or in part, newest first."""
+    """The proven backups that the store lacks, as a whole or in part, and would keep, newest first."""
     there = set(store.storage.names())
     # A server without SECRET_KEY cannot sign: its proofs are believed as far as copying goes.
     believed = Accepted(not_signed=backups.trusted is None)
-    for backup in read_catalog(backups.storage, backups.trusted):
-        lacking = not _files(backup.file) <= there
-        if lacking and backup.manifest is not None and backup.counts_as_proven(believed):
+    lacking = [
+        backup
+        for backup in read_catalog(backups.storage, backups.trusted)
+        if not _files(backup.file) <= there and backup.counts_as_proven(believed)
+    ]
+    refused = unwanted(backups, store, lacking) if lacking else frozenset()
+    for backup in lacking:
+        if backup.manifest is not None and backup.file not in refused:
             yield backup.manifest
+
+
+def lacked(backups: Backups) -> Mapping[str, str]:
+    """The proven backups that a store lacks and would keep, by id, with that store."""
+    return {manifest.id: store.name for store in backups.stores for manifest in _owed(backups, store)}
 
 
 def _files(image: str) -> set[str]:

@@ -1,21 +1,34 @@
-"""Removing what the policy no longer keeps: at the end of a proven run, and by an operator's hand."""
+"""Removing what the policy of a place no longer keeps, so that a kill leaves nothing untrue."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from obms.backup import Backups, brakes
-from obms.backup.catalog import IMAGE, Backup, find, read_catalog, read_manifest
-from obms.backup.lock import locked
+from obms.backup import brakes
+from obms.backup.catalog import IMAGE, Backup, read_catalog, read_manifest
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
-from obms.backup.pins import Pin, write_pin
-from obms.backup.retain import Plan, Policy, Shelf, plan
+from obms.backup.retain import NOTHING, Plan, Policy, Shelf, plan
 from obms.backup.storage import Storage
 from obms.backup.undo import SAFETY, read_record, safety_in
-from obms.errors import BackupDamaged
+from obms.errors import BackupDamaged, StoreRefused
 from obms.observe import Event, Hook
 
 REMOVING_END = ".removing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A storage, and the policy that its backups are kept by.
+
+    `trusted` is the public key that our manifests are signed with; `also` are ids that stay whatever
+    the policy says, each with the reason; `store` is its name, if it is not the backup folder.
+    """
+
+    storage: Storage
+    policy: Policy
+    trusted: str | None
+    store: str | None = None
+    also: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,44 +48,53 @@ class Retained:
     held: str | None = None
 
 
-def look(storage: Storage, policy: Policy, now: datetime, trusted: str | None) -> Outlook:
-    """The plan for one store; touches nothing."""
-    shelf = Shelf.of(read_catalog(storage, trusted), now)
-    undo = _needed_by_undo(storage, shelf)
+def look(place: Place, now: datetime) -> Outlook:
+    """The plan for one place; touches nothing."""
+    shelf = Shelf.of(read_catalog(place.storage, place.trusted), now)
+    undo = needed_by_undo(place.storage, shelf)
     return Outlook(
-        plan=plan(shelf.backups, policy, now, undo=undo),
+        plan=plan(shelf.backups, place.policy, now, undo=undo, also=place.also),
         shelf=shelf,
-        held=brakes.why_held(shelf, brakes.read_accepted(storage)),
+        held=brakes.why_held(shelf, brakes.read_accepted(place.storage)),
     )
 
 
-def retain(
-    storage: Storage,
-    policy: Policy,
-    now: datetime,
-    trusted: str | None,
-    notify: Hook,
-    *,
-    confirmed: bool = False,
-) -> Retained:
-    """Remove from one store what its policy no longer keeps; needs the lock, and a proven run or a word.
+def retain(place: Place, now: datetime, notify: Hook, *, confirmed: bool = False) -> Retained:
+    """Remove from one place what its policy no longer keeps; needs the lock, and a proven run or a word.
 
-    Held back it removes nothing and tells so, until an operator has `confirmed` it. `trusted` is the
-    public key that our manifests are signed with.
+    Held back it removes nothing and tells so, until an operator has `confirmed` it. A store that
+    refuses a removal is told too, and is no failure: it may keep what it holds for longer than asked.
     """
-    sweep_removals(storage, trusted)
-    outlook = look(storage, policy, now, trusted)
-    if outlook.held and not confirmed:
-        facts = {"reason": outlook.held, "release": "obms backup prune --yes"}
-        notify(Event(name="backup.removal_held", ok=False, facts=facts))
-        return Retained(held=outlook.held)
-    brakes.accept(storage, outlook.shelf, now)
-    removed = []
-    for backup in apply(storage, outlook.plan):
-        removed.append(backup.id)
-        facts = {"id": backup.id, "reason": outlook.plan.reasons[backup.file]}
-        notify(Event(name="backup.removed", facts=facts))
+    removed: list[str] = []
+    try:
+        sweep_removals(place.storage, place.trusted)
+        outlook = look(place, now)
+        if outlook.held and not confirmed:
+            return _held(place, outlook.held, notify)
+        brakes.accept(place.storage, outlook.shelf, now)
+        for backup in apply(place.storage, outlook.plan):
+            removed.append(backup.id)
+            facts = {"id": backup.id, "reason": outlook.plan.reasons[backup.file], **_where(place)}
+            notify(Event(name="backup.removed", facts=facts))
+    except StoreRefused as error:
+        notify(Event(name="backup.removal_refused", ok=False, facts={"error": str(error), **_where(place)}))
+        return Retained(removed=tuple(removed), held=str(error))
     return Retained(removed=tuple(removed))
+
+
+def _held(place: Place, reason: str, notify: Hook) -> Retained:
+    facts = {"reason": reason, "release": release(place.store), **_where(place)}
+    notify(Event(name="backup.removal_held", ok=False, facts=facts))
+    return Retained(held=reason)
+
+
+def release(store: str | None) -> str:
+    """What to type where removal is held back, and that is right."""
+    return f"obms backup prune --store {store} --yes" if store else "obms backup prune --yes"
+
+
+def _where(place: Place) -> Mapping[str, str]:
+    return {"store": place.store} if place.store else NOTHING
 
 
 def apply(storage: Storage, planned: Plan) -> Iterator[Backup]:
@@ -114,7 +136,7 @@ def _is_ours(storage: Storage, mark: str, file: str, trusted: str | None) -> boo
     return ours and manifest.file == file and IMAGE.fullmatch(file) is not None
 
 
-def _needed_by_undo(storage: Storage, shelf: Shelf) -> frozenset[str]:
+def needed_by_undo(storage: Storage, shelf: Shelf) -> frozenset[str]:
     """The safety backup of the last restore; all of them where its record cannot be read."""
     try:
         safety = safety_in(read_record(storage))
@@ -122,37 +144,3 @@ def _needed_by_undo(storage: Storage, shelf: Shelf) -> frozenset[str]:
         made = (backup for backup in shelf.backups if backup.manifest and backup.manifest.reason == SAFETY)
         return frozenset(backup.id for backup in made)
     return frozenset((safety,)) if safety else frozenset()
-
-
-def foresee(backups: Backups) -> Outlook:
-    """What `prune` would do in the backup folder."""
-    return look(backups.storage, backups.policy, backups.clock(), backups.trusted)
-
-
-def prune(backups: Backups) -> Retained:
-    """Apply the policy to the backup folder now, by an operator's word, which releases what is held back."""
-    with locked(backups):
-        return retain(
-            backups.storage,
-            backups.policy,
-            backups.clock(),
-            backups.trusted,
-            backups.notify,
-            confirmed=True,
-        )
-
-
-def pin(backups: Backups, name: str, reason: str = "") -> Backup:
-    """Keep a backup until it is unpinned; a second pin replaces the reason."""
-    with locked(backups):
-        backup = find(backups.storage, name, backups.trusted)
-        write_pin(backups.storage, backup.pin_name, Pin(reason=reason, pinned_at=backups.clock()))
-        return find(backups.storage, backup.file, backups.trusted)
-
-
-def unpin(backups: Backups, name: str) -> Backup:
-    """Leave a backup to the policy again; one that is not pinned stays as it is."""
-    with locked(backups):
-        backup = find(backups.storage, name, backups.trusted)
-        backups.storage.remove(backup.pin_name)
-        return find(backups.storage, backup.file, backups.trusted)

@@ -4,10 +4,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
+from types import MappingProxyType
 
 from obms.backup.catalog import Backup
 
 Kept = Iterator[tuple[Backup, str]]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,9 @@ class Policy:
     weekly: int = 0
     monthly: int = 0
     yearly: int = 0
+
+
+FOREVER = Policy(days=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +68,21 @@ class Shelf:
 
 
 def plan(
-    backups: Iterable[Backup], policy: Policy, now: datetime, *, undo: Collection[str] = frozenset()
+    backups: Iterable[Backup],
+    policy: Policy,
+    now: datetime,
+    *,
+    undo: Collection[str] = frozenset(),
+    also: Mapping[str, str] = NOTHING,
 ) -> Plan:
-    """What the policy keeps and removes of one store's backups; `undo` are the ids that undo needs."""
+    """What the policy keeps and removes of one store's backups.
+
+    `undo` are the ids that undo needs; `also` are others that are kept, each with the reason.
+    """
     shelf = Shelf.of(backups, now)
     kept: dict[str, str] = {}
-    for backup, reason in chain(_kept_always(shelf, undo), _kept_by_policy(shelf, policy)):
+    told = ((backup, also[backup.id]) for backup in shelf.backups if backup.id in also)
+    for backup, reason in chain(_kept_always(shelf, undo), _kept_by_policy(shelf, policy), told):
         kept.setdefault(backup.file, f"kept: {reason}")
     newest_first = shelf.backups[::-1]
     removed = f"removed: {_too_old(policy)}"

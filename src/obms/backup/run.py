@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, read_catalog
-from obms.backup.copies import Copy, copy_to_stores, require_copied
+from obms.backup.copies import Copy, copy_to_stores, forget_in_stores, require_copied
 from obms.backup.create import create, sweep_uncommitted
 from obms.backup.encryption import with_own_key
 from obms.backup.later import catch_up
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
 from obms.backup.prove import prove, sweep_spools
-from obms.backup.prune import Retained, retain, sweep_removals
+from obms.backup.prune import Place, Retained, retain, sweep_removals
 from obms.backup.recipients import remember_openers
 from obms.backup.shipping import ship_to_all
 from obms.backup.source import resolve
@@ -22,7 +22,7 @@ from obms.backup.stages import Stages
 from obms.backup.storage import Storage
 from obms.backup.time_limit import time_limit
 from obms.backup.trust import NOTHING_MORE, Accepted
-from obms.errors import BackupDamaged, CopyFailed, ObmsError, StorageFailed
+from obms.errors import BackupDamaged, ObmsError, StorageFailed
 from obms.observe import Event
 
 RECORD = "last_run.json"
@@ -75,7 +75,8 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 shipping_problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
                 made = replace(made, copies=copies)
                 stages.begin("retain")
-                retained = _retain(backups, made)
+                made = replace(made, copies=forget_in_stores(backups, copies))
+                made = replace(made, retained=_retain(backups, made))
         except ObmsError as error:
             record_failure(error)
             raise
@@ -83,17 +84,16 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
             made,
             seconds=stages.total,
             stages=stages.seconds,
-            retained=retained,
             journal_problem=journal_problem or shipping_problem,
         )
-        record(backups, began_at, stages.seconds, made=made, error=_missing_copies(copies))
+        record(backups, began_at, stages.seconds, made=made, error=_missing_copies(made.copies))
     return made
 
 
-def _missing_copies(copies: tuple[Copy, ...]) -> CopyFailed | None:
+def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
     try:
         require_copied(copies)
-    except CopyFailed as error:
+    except StorageFailed as error:
         return error
     return None
 
@@ -102,7 +102,8 @@ def _retain(backups: Backups, made: Run) -> Retained:
     """Remove what the policy of the backup folder no longer keeps: only after a proof and all copies."""
     if not made.proven or _missing_copies(made.copies) is not None:
         return Retained()
-    return retain(backups.storage, backups.policy, backups.clock(), backups.trusted, backups.notify)
+    place = Place(storage=backups.storage, policy=backups.policy, trusted=backups.trusted)
+    return retain(place, backups.clock(), backups.notify)
 
 
 def clean_up(backups: Backups) -> None:

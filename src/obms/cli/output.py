@@ -74,7 +74,11 @@ def run_as_text(made: "Run") -> str:
 
 def _copy_as_text(copy: "Copy") -> str:
     told = copy.error or f"{len(copy.copied)} copied, {size(copy.bytes)}, read back whole"
-    return f"  {'ok ' if copy.ok else 'BAD'}  {copy.store}: {told}"
+    lines = [f"  {'ok ' if copy.ok else 'BAD'}  {copy.store}: {told}"]
+    lines += [f"       removed {id}" for id in copy.removed]
+    if unremoved := copy.removal_error or copy.held:
+        lines.append(f"       NOT REMOVED what is too old there: {unremoved}")
+    return "\n".join(lines)
 
 
 def retained_as_lines(retained: "Retained") -> list[str]:

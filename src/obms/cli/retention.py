@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from obms.cli.common import AsJson, Name, load_settings, make_backups
+from obms.cli.common import AsJson, Name, StoreUrl, load_settings, make_backups
 from obms.cli.output import backup_as_json, outlook_as_json, outlook_as_text, show
 from obms.errors import RemovalUnconfirmed
 
@@ -24,18 +24,24 @@ def prune(
         bool, typer.Option("--dry-run", help="Show what would go, and why; remove none.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking, also what is held back.")] = False,
+    store: StoreUrl = None,
+    also_uncopied: Annotated[
+        bool, typer.Option("--also-uncopied", help="Remove also what a store has no copy of yet.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove the backups that the policy does not keep, as a proven run does at its end.
 
-    It also releases what is held back, when a backup was suspiciously small or the clock had leaped.
+    In a store it is the policy of its URL. It also releases what is held back, when a backup was
+    suspiciously small or the clock had leaped.
 
     Example: obms backup prune --dry-run
     """
-    from obms.backup import prune as pruning
+    from obms.backup import by_hand
 
     backups = make_backups(load_settings())
-    outlook = pruning.foresee(backups)
+    place = backups.stores.at(store) if store else None
+    outlook = by_hand.foresee(backups, place, also_uncopied=also_uncopied)
     result: dict[str, Any] = outlook_as_json(outlook) | {"removed": []}
     if dry_run:
         held = f"\nheld back: {outlook.held}" if outlook.held else ""
@@ -43,10 +49,12 @@ def prune(
         return
     if not yes and (outlook.held or outlook.plan.remove):
         _ask(outlook)
-    result["removed"] = list(pruning.prune(backups).removed)
+    done = by_hand.prune(backups, place, also_uncopied=also_uncopied)
+    result |= {"removed": list(done.removed), "refused": done.held}
     text = [f"accepted: {outlook.held}"] if outlook.held else []
-    text += [f"removed {id}" for id in result["removed"]] or ["nothing is to be removed"]
-    show(result, "\n".join(text), as_json=as_json)
+    text += [f"removed {id}" for id in done.removed]
+    text += [f"NOT REMOVED: {done.held}"] if done.held else []
+    show(result, "\n".join(text) or "nothing is to be removed", as_json=as_json)
 
 
 def _ask(outlook: "Outlook") -> None:
@@ -68,7 +76,7 @@ def pin(
 
     Example: obms backup pin latest --reason "before the move"
     """
-    from obms.backup.prune import pin as keep
+    from obms.backup.by_hand import pin as keep
 
     shown = backup_as_json(keep(make_backups(load_settings()), name, reason))
     show(shown, f"{shown['id']} is pinned", as_json=as_json)
@@ -80,7 +88,7 @@ def unpin(name: Name, *, as_json: AsJson = False) -> None:
 
     Example: obms backup unpin sqlite_backup_2026-11-22_00-00-00
     """
-    from obms.backup.prune import unpin as release
+    from obms.backup.by_hand import unpin as release
 
     shown = backup_as_json(release(make_backups(load_settings()), name))
     show(shown, f"{shown['id']} is not pinned", as_json=as_json)
