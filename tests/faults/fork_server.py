@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import obms
-from obms import cli
 from tests.deployment import Deployment
 from tests.faults import killer
 from tests.faults.killer import NEVER, Mode, Shot
@@ -53,8 +52,19 @@ class ForkServer:
     process: "subprocess.Popen[str]"
     folder: Path
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], shot: Shot = NEVER) -> Ending:
-        """Run the command with these settings, to be killed by `shot`."""
+    def run(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        shot: Shot = NEVER,
+        *,
+        program: str = "obms.cli",
+        ahead: int = 0,
+    ) -> Ending:
+        """Run the command with these settings, to be killed by `shot`; its clock is so many seconds ahead.
+
+        `program` names the module whose `main` it is.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         request = {
@@ -62,6 +72,8 @@ class ForkServer:
             "environment": {"PATH": os.environ["PATH"], "TMPDIR": str(self.folder), **environment},
             "folder": str(self.folder),
             "shot": asdict(shot),
+            "program": program,
+            "ahead": ahead,
         }
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
@@ -159,8 +171,10 @@ def _run(request: dict[str, object], report: int) -> object:
     os.chdir(str(request["folder"]))
     sys.argv = ["obms", *arguments]
     killer.aim(Shot(text=shot["text"], number=shot["number"], mode=Mode(shot["mode"])), report)
+    killer.shift_clock(int(str(request["ahead"])))
+    main = importlib.import_module(str(request["program"])).main
     try:
-        cli.main()
+        main()
     except SystemExit as ended:
         return ended.code or 0
     return 0

@@ -48,6 +48,11 @@ def aim(shot: Shot, report: int) -> None:
     ctypes.CDLL(None).obms_kill_at(shot.text.encode("ascii"), shot.number, int(shot.mode), report)
 
 
+def shift_clock(seconds: int) -> None:
+    """Set the clock of this process so far ahead, or behind: the one of the wall, not those of waiting."""
+    ctypes.CDLL(None).obms_shift_clock(ctypes.c_long(seconds))
+
+
 def points() -> list[str]:
     """Disarm it; what each point since then was, in order."""
     library = ctypes.CDLL(None)
