@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from docs.faults import AREAS, FAULTS, shown_by_fault
 from obms import cli, errors
 from obms.config import SECRETS, Settings
 
@@ -35,7 +36,7 @@ MEANINGS = {
 
 
 def main() -> None:
-    for path, page in PAGES.items():
+    for path, page in {**PAGES, FAULTS_PAGE: faults_page}.items():
         path.write_text(page(), encoding="utf-8")
         print(f"wrote {path.relative_to(ROOT)}")
 
@@ -146,6 +147,22 @@ def _command(name: str, command: TyperCommand) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+# Faults
+
+
+def faults_page() -> str:
+    lead = (
+        "What can go wrong, what happens then, and the tests in which it really goes wrong: killed "
+        "processes, full disks, stopped servers, damaged files."
+    )
+    shown = shown_by_fault()
+    rows = ((f"[{id}](#{id.lower()})", AREAS[id[0]], what) for id, what in FAULTS.items())
+    lists = [
+        part for id, tests in shown.items() for part in (f"## {id}", "\n".join(f"- {test}" for test in tests))
+    ]
+    return _page("Faults", lead, _table(("id", "when", "fault, and what happens"), rows), *lists)
+
+
 # Markdown
 
 
@@ -164,6 +181,8 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+# Not one of PAGES: a test that is new may lack in it, and one that is gone may not stand in it.
+FAULTS_PAGE = REFERENCE / "faults.md"
 PAGES = {
     REFERENCE / "settings.md": settings_page,
     REFERENCE / "exit-codes.md": exit_codes_page,

@@ -356,14 +356,16 @@ def test_a_bucket_that_cannot_lock_is_told(server: Deployment, s3: S3Server, pla
     assert "refused" in answer.err
 
 
-UPLOAD = """
-import resource, sys
+UPLOAD = r"""
+import re, sys
+from pathlib import Path
 from obms.backup.stores import open_store
 url, key, secret = sys.argv[1:]
 storage = open_store(url, {"s3": {"access_key_id": key, "secret_access_key": secret}}).storage
 storage.put("large", (bytes([number]) * 1_000_000 for number in range(200)))
 assert sum(len(chunk) for chunk in storage.get("large")) == 200_000_000
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss: that begins with what the process had that started this one.
+print(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
@@ -372,4 +374,4 @@ def test_memory_does_not_grow_with_the_image(s3: S3Server, place: str) -> None:
     url = s3.url(place, "part_size=8388608", "timeout=60")
     command = [sys.executable, "-c", UPLOAD, url, s3.key, s3.secret]
     peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert int(peak) * 1024 < 200 * MB
+    assert int(peak) * 1024 < 150 * MB

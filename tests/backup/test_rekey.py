@@ -3,13 +3,16 @@
 import itertools
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from obms.backup.catalog import read_catalog
+from obms.backup.prune import REMOVING_END
 from obms.backup.rekey import rekey
+from obms.backup.run import clean_up
 from obms.backup.storage import Folder
 from obms.databases import Chunks
 from tests.backup.conftest import found, images, manifest_of
@@ -174,3 +177,45 @@ def killed_at_each_step(locked: Locked, recipients: tuple[str, ...], *, after: b
         assert not [name for name in images(server) if name.startswith(".")]
         shutil.rmtree(server.backup_dir)
         shutil.copytree(server.folder / "good", server.backup_dir)
+
+
+@pytest.fixture
+def with_key(locked: Locked) -> Iterator[None]:
+    """The private key of the operator is at hand."""
+    locked.server.environment["BACKUP_AGE_IDENTITY_FILE"] = str(locked.keys["operator"])
+    yield
+    del locked.server.environment["BACKUP_AGE_IDENTITY_FILE"]
+
+
+@pytest.mark.usefixtures("with_key")
+@pytest.mark.parametrize("after", [False, True], ids=["before a step", "after it"])
+def test_k8_killed_at_any_step_the_next_run_ends_what_was_committed(locked: Locked, after: bool) -> None:
+    """K8, B4: by the next run there is one form of each backup again, and it is proven."""
+    server = locked.server
+    recipients = tuple(public_of(locked.keys[name]) for name in ("operator", "stranger"))
+    for step in (*range(4, 14, 3), 14):
+        backups = replace(server.backups, storage=MortalFolder(server.backup_dir, step, after=after))
+        with suppress(Killed):
+            rekey(backups, [], recipients)
+        clean_up(server.backups)
+        (only,) = read_catalog(Folder(server.backup_dir), backups.trusted)
+        assert only.proven, step
+        assert not [name for name in images(server) if name.startswith(".")]
+        shutil.rmtree(server.backup_dir)
+        shutil.copytree(server.folder / "good", server.backup_dir)
+
+
+@pytest.mark.usefixtures("with_key")
+def test_k8_a_removal_that_was_killed_and_a_new_form_do_not_confuse_each_other(locked: Locked) -> None:
+    """K8: retention was killed after its mark, when the backup was encrypted anew."""
+    server = locked.server
+    manifest = manifest_of(server, locked.made["id"])
+    mark = server.backup_dir / f".{manifest.file}{REMOVING_END}"
+    mark.write_bytes(manifest.to_bytes())
+    recipients = tuple(public_of(locked.keys[name]) for name in ("operator", "stranger"))
+    (done,) = rekey(server.backups, [], recipients)
+    assert done.changed
+    clean_up(server.backups)
+    (only,) = read_catalog(Folder(server.backup_dir), server.backups.trusted)
+    assert (only.file, only.proven) == (done.file, True)
+    assert not mark.exists()

@@ -110,6 +110,13 @@ def read_catalog(storage: Storage, trusted: str | None) -> Iterator[Backup]:
         yield replace(backup, trusted=trusted)
 
 
+def oldest(storage: Storage, trusted: str | None) -> Backup | None:
+    """The one that was made first, whosever it is, without reading the others: names never go back."""
+    names = set(storage.names())
+    first = min((name for name in names if IMAGE.fullmatch(name)), key=_stamp, default=None)
+    return None if first is None else replace(_read_backup(storage, first, names), trusted=trusted)
+
+
 def _stamp(file: str) -> Place:
     match = IMAGE.fullmatch(file)
     assert match is not None

@@ -80,11 +80,15 @@ class Journal:
         lines = b"".join(self._spell(entry) for entry in entries)
         if not lines:
             return
-        path = self.folder / f"{PREFIX}{self._clock().astimezone(UTC):%Y-%m-%d}{END}"
+        path = self.folder / f"{PREFIX}{self._today()}{END}"
         with _storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if _append(path, lines):
                 _sync(self.folder)
+
+    def _today(self) -> date:
+        """Days never go back, whatever the clock does: what is dropped by its day is older than the rest."""
+        return max([self._clock().astimezone(UTC).date(), *map(_day, self._files(None))])
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Write them now; what cannot be written is told, and waits for the next time. Never raises.

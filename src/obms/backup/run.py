@@ -13,6 +13,7 @@ from obms.backup.encryption import with_own_key
 from obms.backup.later import catch_up
 from obms.backup.lock import locked
 from obms.backup.manifest import Level, Manifest, Verdict
+from obms.backup.outdated import drop_outdated
 from obms.backup.prove import prove, sweep_spools
 from obms.backup.prune import Place, Retained, retain, sweep_removals
 from obms.backup.recipients import remember_openers
@@ -20,6 +21,7 @@ from obms.backup.shipping import ship_to_all
 from obms.backup.source import resolve
 from obms.backup.stages import Stages
 from obms.backup.storage import Storage
+from obms.backup.superseded import sweep_superseded
 from obms.backup.time_limit import time_limit
 from obms.backup.trust import NOTHING_MORE, Accepted
 from obms.errors import BackupDamaged, ObmsError, StorageFailed
@@ -77,6 +79,8 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 stages.begin("retain")
                 made = replace(made, copies=forget_in_stores(backups, copies))
                 made = replace(made, retained=_retain(backups, made))
+                if made.proven and not made.retained.held and _missing_copies(made.copies) is None:
+                    drop_outdated(backups)
         except ObmsError as error:
             record_failure(error)
             raise
@@ -110,6 +114,7 @@ def clean_up(backups: Backups) -> None:
     """Remove what killed runs left behind; needs the lock."""
     for file in (*sweep_uncommitted(backups), *sweep_removals(backups.storage, backups.trusted)):
         backups.notify(Event(name="backup.swept", facts={"file": file}))
+    sweep_superseded(backups)
     sweep_spools(backups.work)
     backups.database.sweep()
 
