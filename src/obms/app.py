@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from obms.backup.journal import FOLDER, Entry, Journal, Later
 from obms.backup.manifest import Check
 from obms.backup.retain import Policy
 from obms.backup.run import newest_proven, read_record
-from obms.backup.schedule import Schedule
+from obms.backup.schedule import OFF, Schedule
 from obms.backup.shipping import Shipping
 from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
 from obms.backup.staleness import is_stale, watch_staleness
@@ -37,6 +37,7 @@ from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
 from obms.errors import ConfigurationError, StorageFailed
+from obms.looking import Scene
 from obms.metrics import Measured, exposition, textfile
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
@@ -135,6 +136,29 @@ def open_schedule(settings: Settings) -> Schedule:
         jitter=settings.backup_jitter,
         seed=settings.public_url(),
     )
+
+
+def open_drill_schedule(settings: Settings) -> Schedule:
+    """When drills are due."""
+    return replace(open_schedule(settings), expression=settings.drill_schedule, setting="DRILL_SCHEDULE")
+
+
+def open_scene(settings: Settings, backups: Backups) -> Scene:
+    """What `status` and `doctor` look at."""
+    return Scene(
+        backups=backups,
+        schedule=open_schedule(settings),
+        drills=open_drill_schedule(settings),
+        max_age=settings.backup_max_age,
+        needed_revision=migrations.newest(),
+        told=bool(_words(settings.backup_notify_urls) or _words(settings.backup_heartbeat_url)),
+        settings=Path(".env"),
+    )
+
+
+def keeps_schedule(settings: Settings) -> bool:
+    """Whether there is anything that a schedule has to be kept for."""
+    return {settings.backup_schedule, settings.drill_schedule} != {OFF}
 
 
 def _server(settings: Settings, database: Database) -> Server:

@@ -129,6 +129,10 @@ class Settings(BaseSettings):
         default="0 0 * * *", description="Cron expression, `CRON_TZ=Europe/Berlin 0 3 * * *` too, or `off`."
     )
     backup_timezone: str = Field(default="UTC", description="Time zone of the schedule, by its IANA name.")
+    drill_schedule: str = Field(
+        default="off",
+        description="When a recovery drill is held, by the same process: `0 4 * * 0`, or `off`.",
+    )
     backup_jitter: Duration = Field(
         default=timedelta(), description="Each scheduled start is put off by up to this."
     )

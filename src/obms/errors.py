@@ -129,6 +129,12 @@ class NothingProven(NotProven):
     hint = "`obms backup run` makes one, and copies it to BACKUP_STORES."
 
 
+class StatusRed(NotProven):
+    """The status is red: {detail}."""
+
+    hint = "`obms status` has the whole of it."
+
+
 # 7: another run holds the lock
 
 

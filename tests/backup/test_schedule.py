@@ -1,5 +1,6 @@
 """The schedule: due times, missed ones made up for once, and no run that ends it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -7,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from obms.backup import Backups
+from obms.backup.child_run import drill_in_child
+from obms.backup.drill_report import Drill
 from obms.backup.run import read_record, run
-from obms.backup.schedule import Schedule, keep_schedule
+from obms.backup.schedule import Duty, Schedule, keep_duties, keep_schedule
 from obms.errors import ConfigurationError, LockHeld
 from tests.backup.conftest import Noted
 from tests.deployment import Deployment
@@ -248,3 +251,65 @@ def test_what_is_looked_at_meanwhile_never_ends_the_schedule(
     keep_schedule(backups_at(runs.clock), DAILY, start=runs, wait=runs.clock.wait, look=look, runs=1)
     assert len(runs.at) == 1
     assert noted.named("schedule.look_failed")
+
+
+def test_a_duty_has_its_own_times_and_both_are_done(
+    backups_at: Callable[[Hands], Backups], noted: Noted
+) -> None:
+    clock = Hands(MIDNIGHT - timedelta(days=1))
+    runs, drills = Runs(clock=clock), Runs(clock=clock, outcomes=[LockHeld(folder="here")])
+    weekly = Schedule(expression="0 4 * * 0", setting="DRILL_SCHEDULE")
+    duties = [
+        Duty(schedule=DAILY, start=runs, last=lambda: None),
+        Duty(schedule=weekly, start=drills, last=lambda: None),
+    ]
+    keep_duties(backups_at(clock), duties, wait=clock.wait, runs=10)
+    assert [f"{at:%d %H}" for at in runs.at] == [f"{day} 00" for day in range(22, 30)]
+    assert [f"{at:%d %H}" for at in drills.at] == ["22 04", "29 04"]
+    assert len(noted.named("schedule.run_failed")) == 1
+
+
+def test_s1_a_drill_that_was_slept_through_is_made_up_for_once(
+    backups_at: Callable[[Hands], Backups],
+) -> None:
+    clock = Hands(MIDNIGHT + timedelta(hours=5))
+    drills = Runs(clock=clock)
+    weekly = Schedule(expression="0 4 * * 0")
+    last = MIDNIGHT - timedelta(days=20)
+    duty = Duty(schedule=weekly, start=drills, last=lambda: last)
+    off = Duty(schedule=Schedule(expression="off"), start=drills, last=lambda: last)
+    keep_duties(backups_at(clock), [duty, off], wait=clock.wait, runs=2)
+    assert [f"{at:%d %H}" for at in drills.at] == ["22 05", "29 04"]
+
+
+def test_a_bad_drill_schedule_is_named(sqlite: Deployment) -> None:
+    answer = sqlite.obms("backup", "schedule", DRILL_SCHEDULE="at noon")
+    assert answer.code == 2
+    assert "DRILL_SCHEDULE" in answer.err
+    assert "BACKUP_SCHEDULE" not in answer.err
+
+
+def test_the_drill_schedule_alone_holds_a_drill_as_a_process_of_its_own(stocked_sqlite: Deployment) -> None:
+    stocked_sqlite.made_backup()
+    assert stocked_sqlite.obms("drill").code == 0
+    folder = stocked_sqlite.backup_dir / "drills"
+    (first,) = folder.glob("*.json")
+    drill = Drill.from_bytes(first.name, first.read_bytes())
+    long_ago = replace(drill, started_at=drill.started_at - timedelta(days=30))
+    first.write_bytes(long_ago.signed(stocked_sqlite.backups.signer).to_bytes())
+    with stocked_sqlite.start("backup", "schedule", DRILL_SCHEDULE="0 4 * * 0") as command:
+        assert command.stderr is not None
+        line = next(line for line in command.stderr if "drill.done" in line)
+        command.terminate()
+    assert "level=info" in line
+    assert len(list(folder.glob("*.json"))) == 2
+
+
+def test_a_drill_that_ends_without_a_report_is_told(sqlite: Deployment, noted: Noted) -> None:
+    backups = replace(sqlite.backups, notify=noted)
+    drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(1)"))
+    drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(7)"))
+    (event,) = noted.named("drill.done")
+    assert not event.ok
+    assert "ended with 1" in str(event.facts["error"])
+    assert read_record(backups.storage) is None

@@ -9,10 +9,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 from obms.backup import Backups
+from obms.backup.drill_report import last_drill
 from obms.backup.run import read_record, record
 from obms.backup.schedule import LOOK, guard
 from obms.backup.time_limit import GRACE_SECONDS, LAST_WORDS_SECONDS
 from obms.errors import LockHeld, ObmsError, RunLost, RunTimedOut
+from obms.observe import Event
 
 # It ends itself, and only if it cannot even do that is it killed.
 SPARE_SECONDS = GRACE_SECONDS + LAST_WORDS_SECONDS + 10
@@ -31,16 +33,38 @@ def run_in_child(
     The child's standard input is a pipe of ours: it ends when we do.
     """
     began_at, before = backups.clock(), read_record(backups.storage)
+    error = _do_in_child(backups, command, look, spare)
+    if error is not None and read_record(backups.storage) == before:
+        record(backups, began_at, {}, error=error)
+
+
+def drill_in_child(
+    backups: Backups,
+    command: Sequence[str],
+    *,
+    look: Callable[[], object] = lambda: None,
+    spare: float = SPARE_SECONDS,
+) -> None:
+    """Hold one drill by `command`; where it ended without a report, that is told here."""
+    before = last_drill(backups.folder, backups.trusted)
+    error = _do_in_child(backups, command, look, spare)
+    if error is not None and last_drill(backups.folder, backups.trusted) == before:
+        facts = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        backups.notify(Event(name="drill.done", ok=False, facts=facts))
+
+
+def _do_in_child(
+    backups: Backups, command: Sequence[str], look: Callable[[], object], spare: float
+) -> ObmsError | None:
+    """What it failed by, as far as its end tells."""
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
     try:
         _wait_for(child, backups.timeout, spare, look=lambda: guard(backups, "schedule.look_failed", look))
-        error = _failure(child.returncode)
+        return _failure(child.returncode)
     except RunTimedOut as timed_out:
-        error = timed_out
+        return timed_out
     finally:
         _end(child)
-    if error is not None and read_record(backups.storage) == before:
-        record(backups, began_at, {}, error=error)
 
 
 def _wait_for(

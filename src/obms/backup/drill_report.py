@@ -69,6 +69,12 @@ def last_drill(backup_folder: Path, trusted: str | None) -> Drill | None:
     return next((one for one in found if one and one.signature_seen_by(trusted) == wanted), None)
 
 
+def last_drill_at(backup_folder: Path, trusted: str | None) -> datetime | None:
+    """When the last drill began, well or not."""
+    found = last_drill(backup_folder, trusted)
+    return found.started_at if found else None
+
+
 def _read(folder: Folder, name: str) -> Drill | None:
     try:
         return Drill.from_bytes(name, b"".join(folder.get(name)))

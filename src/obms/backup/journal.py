@@ -117,7 +117,10 @@ class Journal:
         return None
 
     def _lack_of_room(self) -> str | None:
-        there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        try:
+            there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        except OSError as error:
+            return f"{self.folder}: {error.strerror}"
         if not os.access(there, os.W_OK):
             return f"{there} may not be written"
         return None if shutil.disk_usage(there).free >= LEAST_ROOM else f"the disk of {there} is full"

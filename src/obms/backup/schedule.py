@@ -4,9 +4,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Thread
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ ZONE = "CRON_TZ="
 FIELDS = 5
 # The wall clock is looked at this often: a machine that slept is late by no more than this.
 LOOK = timedelta(seconds=30)
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class Schedule:
     timezone: str = "UTC"
     jitter: timedelta = timedelta()
     seed: str = ""
+    setting: str = "BACKUP_SCHEDULE"
 
     def __post_init__(self) -> None:
         try:
@@ -47,11 +50,11 @@ class Schedule:
             zone = self._zone_and_fields()[0]
             raise ConfigurationError(
                 detail=f"there is no time zone {zone!r}",
-                hint="Set BACKUP_TIMEZONE, or CRON_TZ= in BACKUP_SCHEDULE, to a name like Europe/Berlin.",
+                hint="Set BACKUP_TIMEZONE, or CRON_TZ= in a schedule, to a name like Europe/Berlin.",
             ) from None
         if problem:
             raise ConfigurationError(
-                detail=f"BACKUP_SCHEDULE {self.expression!r}: {problem}",
+                detail=f"{self.setting} {self.expression!r}: {problem}",
                 hint="Five fields as in `0 0 * * *` (daily at midnight), or `off`.",
             )
 
@@ -86,6 +89,15 @@ class Schedule:
         return self.jitter * random.Random(f"{self.seed} {due.isoformat()}").random()  # noqa: S311 - no secret
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Duty:
+    """Something to do at each time of a schedule; `last` tells when it was done last, None if never."""
+
+    schedule: Schedule
+    start: Callable[[Backups], object]
+    last: Callable[[], datetime | None]
+
+
 def keep_schedule(
     backups: Backups,
     schedule: Schedule,
@@ -95,33 +107,48 @@ def keep_schedule(
     look: Callable[[], object] = lambda: None,
     runs: int = 0,
 ) -> None:
-    """Run at each due time, for ever or `runs` times; a time that was missed is made up for, once.
+    """Make a backup at each due time; see `keep_duties`."""
+    duty = Duty(schedule=schedule, start=start or _scheduled_run, last=lambda: last_run(backups))
+    keep_duties(backups, [duty], wait=wait, look=look, runs=runs)
 
-    A run that fails is told by its events, and never ends the schedule. `look` is called each time
-    the clock is looked at.
+
+def keep_duties(
+    backups: Backups,
+    duties: Sequence[Duty],
+    *,
+    wait: Callable[[float], object] = time.sleep,
+    look: Callable[[], object] = lambda: None,
+    runs: int = 0,
+) -> None:
+    """Do each at its due times, one after another, for ever or `runs` times.
+
+    A time that was missed is made up for, once. What fails is told by its events, and never ends
+    the schedule. `look` is called each time the clock is looked at.
     """
-    due = _first_due(backups, schedule)
+    firsts = {duty: _first_due(backups, duty) for duty in duties}
+    due = {duty: first for duty, first in firsts.items() if first is not None}
     done = 0
-    while due is not None and not (runs and done == runs):
-        backups.notify(Event(name="schedule.next", facts={"at": due.isoformat()}))
-        _wait_for(due, backups, schedule, wait, look)
-        guard(backups, "schedule.run_failed", lambda: (start or _scheduled_run)(backups))
+    while due and not (runs and done == runs):
+        backups.notify(Event(name="schedule.next", facts={"at": min(due.values()).isoformat()}))
+        duty = _wait_for(due, backups, wait, look)
+        guard(backups, "schedule.run_failed", partial(duty.start, backups))
         done += 1
-        due = schedule.next_after(backups.clock())
+        due[duty] = duty.schedule.next_after(backups.clock()) or NEVER
 
 
 def _wait_for(
-    due: datetime,
+    due: dict[Duty, datetime],
     backups: Backups,
-    schedule: Schedule,
     wait: Callable[[float], object],
     look: Callable[[], object],
-) -> None:
-    """Until it is due by the wall clock as it goes now: one that was set back has earlier due times again."""
-    while (now := backups.clock()) < due:
-        due = min(due, schedule.next_after(now) or due)
-        wait(min(LOOK, due - now).total_seconds())
+) -> Duty:
+    """Until one is due by the wall clock as it goes now: set back, it has earlier due times again."""
+    while (now := backups.clock()) < min(due.values()):
+        for duty, at in due.items():
+            due[duty] = min(at, duty.schedule.next_after(now) or at)
+        wait(min(LOOK, min(due.values()) - now).total_seconds())
         guard(backups, "schedule.look_failed", look)
+    return min(due, key=lambda duty: due[duty])
 
 
 def guard(backups: Backups, failure: str, step: Callable[[], object]) -> None:
@@ -151,11 +178,16 @@ def _scheduled_run(backups: Backups) -> None:
     run(backups, reason="scheduled")
 
 
-def _first_due(backups: Backups, schedule: Schedule) -> datetime | None:
-    """Now, if a run fell due since the last one; else the next due time."""
-    now = backups.clock()
+def last_run(backups: Backups) -> datetime | None:
+    """When the last run began, well or not."""
     record = read_record(backups.storage)
-    if record is None:
-        return schedule.next_after(now)
-    missed = schedule.next_after(min(now, record.started_at))
-    return now if missed is not None and missed <= now else schedule.next_after(now)
+    return record.started_at if record else None
+
+
+def _first_due(backups: Backups, duty: Duty) -> datetime | None:
+    """Now, if a time has passed since it was last done; else the next due time."""
+    now, last = backups.clock(), duty.last()
+    if last is None:
+        return duty.schedule.next_after(now)
+    missed = duty.schedule.next_after(min(now, last))
+    return now if missed is not None and missed <= now else duty.schedule.next_after(now)

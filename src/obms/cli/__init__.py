@@ -25,7 +25,7 @@ from obms.cli.common import (
     named,
 )
 from obms.cli.comparing import diff
-from obms.cli.looking import drill
+from obms.cli.looking import drill, status
 from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
 from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
@@ -33,6 +33,7 @@ from obms.errors import NeedsConfirmation, ObmsError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
+app.command("status")(status)
 app.command("drill")(drill)
 backups.app.command("diff")(diff)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
@@ -74,11 +75,11 @@ def root(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 @app.command()
 def serve() -> None:
-    """Serve the API, and keep the schedule of the backups (unless BACKUP_SCHEDULE=off).
+    """Serve the API, and keep BACKUP_SCHEDULE and DRILL_SCHEDULE (unless both are off).
 
     Example: PORT=3000 obms serve
     """
-    from obms.app import check_notices, open_hook
+    from obms.app import check_notices, keeps_schedule, open_hook
     from obms.web.serve import serve_api
 
     settings = load_settings()
@@ -88,7 +89,7 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        schedule=settings.backup_schedule,
+        scheduled=keeps_schedule(settings),
         notify=open_hook(settings, logged=True),
     )
 

@@ -147,13 +147,14 @@ def schedule(
     *,
     until_input_ends: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Make a backup at each time of BACKUP_SCHEDULE, until it is ended.
+    """Make a backup at each time of BACKUP_SCHEDULE, and hold a drill at each of DRILL_SCHEDULE.
 
     Example: BACKUP_SCHEDULE="0 3 * * *" obms backup schedule
     """
-    from obms.app import check_notices, open_schedule, open_watch
-    from obms.backup.child_run import run_in_child
-    from obms.backup.schedule import end_with_input, keep_schedule
+    from obms.app import check_notices, open_drill_schedule, open_schedule, open_watch
+    from obms.backup.child_run import drill_in_child, run_in_child
+    from obms.backup.drill_report import last_drill_at
+    from obms.backup.schedule import Duty, end_with_input, keep_duties, last_run
 
     settings = load_settings()
     if until_input_ends:
@@ -161,10 +162,15 @@ def schedule(
     check_notices(settings)
     everything = make_backups(settings, logged=True)
     look = open_watch(settings, everything)
-    command = (sys.executable, "-m", "obms", "backup", "run", "--scheduled")
-    keep_schedule(
-        everything,
-        open_schedule(settings),
-        start=lambda backups: run_in_child(backups, command, look=look),
-        look=look,
+    program = (sys.executable, "-m", "obms")
+    runs = Duty(
+        schedule=open_schedule(settings),
+        start=lambda backups: run_in_child(backups, (*program, "backup", "run", "--scheduled"), look=look),
+        last=lambda: last_run(everything),
     )
+    drills = Duty(
+        schedule=open_drill_schedule(settings),
+        start=lambda backups: drill_in_child(backups, (*program, "drill", "--scheduled"), look=look),
+        last=lambda: last_drill_at(everything.folder, everything.trusted),
+    )
+    keep_duties(everything, [runs, drills], look=look)

@@ -1,16 +1,19 @@
-"""`obms drill`: what would happen if the machine were lost now."""
+"""`obms drill` and `obms status`: what a loss would cost, and how things stand."""
 
 # Imports stand in the commands that need them, so that `--help` answers at once.
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from obms.cli.common import AsJson, load_settings, make_backups
 from obms.cli.output import checks_as_text, plain, show
+from obms.errors import StatusRed
 
 if TYPE_CHECKING:
     from obms.backup.drill import Drilled
+    from obms.looking import Finding
 
 
 def drill(
@@ -49,3 +52,33 @@ def _drill_as_text(done: "Drilled") -> str:
     lines += [f"report: {done.page}"] if done.page else []
     lines += ["recovered" if report.ok else "NOT RECOVERED"]
     return "\n".join(line for line in lines if line)
+
+
+def status(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="End with 6 when it is red.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how the database and its backups stand, and the command that mends what is not well.
+
+    It asks no store and changes nothing. It ends with 0 whatever it shows, unless --check is given.
+
+    Example: obms status
+    """
+    from obms.app import open_scene
+    from obms.looking.status import read_status
+
+    settings = load_settings()
+    found = read_status(open_scene(settings, make_backups(settings)))
+    show(plain(found), f"{found.light.upper()}\n{_findings_as_text(found.findings)}", as_json=as_json)
+    if check and found.light == "red":
+        red = (f"{one.name}: {one.detail}" for one in found.findings if one.light == "red")
+        raise StatusRed(detail="; ".join(red))
+
+
+def _findings_as_text(findings: "Iterable[Finding]") -> str:
+    lines = []
+    for one in findings:
+        lines.append(f"  {one.light:<6}  {one.name}: {one.detail}")
+        lines += [f"          -> {one.mend}"] if one.mend else []
+    return "\n".join(lines)

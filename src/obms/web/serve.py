@@ -9,16 +9,15 @@ from threading import Thread
 
 import uvicorn
 
-from obms.backup.schedule import OFF
 from obms.observe import Event, Hook
 
 RESTART_SECONDS = 60.0
 GRACE_SECONDS = 8.0
 
 
-def serve_api(*, host: str, port: int, workers: int, schedule: str, notify: Hook) -> None:
+def serve_api(*, host: str, port: int, workers: int, scheduled: bool, notify: Hook) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered, a backup is taken back."""
-    with _scheduler(notify, off=schedule == OFF):
+    with _scheduler(notify, off=not scheduled):
         uvicorn.run(
             "obms.web:create",
             factory=True,

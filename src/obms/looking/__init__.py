@@ -1,0 +1,47 @@
+"""Looking at the whole server: how it stands (`status`), and what about it is unsafe (`doctor`)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from obms.backup import Backups
+from obms.backup.schedule import Schedule
+from obms.errors import ObmsError
+
+Light = Literal["green", "yellow", "red"]
+LIGHTS: tuple[Light, ...] = ("green", "yellow", "red")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; `mend` is what to type or to set where it is not green."""
+
+    name: str
+    light: Light
+    detail: str
+    mend: str = ""
+
+    @classmethod
+    def of(cls, name: str, error: ObmsError, light: Light = "red") -> "Finding":
+        """What an error says of it."""
+        return cls(name=name, light=light, detail=str(error), mend=error.hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What is looked at. `told` says whether anybody is told of failures; `settings` is the file."""
+
+    backups: Backups
+    schedule: Schedule
+    drills: Schedule
+    max_age: timedelta
+    needed_revision: str
+    told: bool
+    settings: Path
+
+
+def worst(findings: Iterable[Finding]) -> Light:
+    """The light of them all."""
+    return max((finding.light for finding in findings), key=LIGHTS.index, default="green")
