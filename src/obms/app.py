@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -26,6 +27,7 @@ from obms.backup.staleness import is_stale, watch_staleness
 from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site
+from obms.badges.bringing import bring
 from obms.badges.carrying import carry_revocations
 from obms.badges.changes import word_of
 from obms.badges.examining import newest_moment
@@ -321,6 +323,7 @@ def open_backups(
             count_known=count_known,
         ),
         word_of=word_of,
+        bring=partial(bring, site=site),
         clock=utc_now,
         notify=notify,
         timeout=settings.backup_timeout,

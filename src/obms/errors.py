@@ -42,6 +42,14 @@ class BackupNotFound(ObmsError):
     hint = "`obms backup list` shows what there is; a path to a file works too."
 
 
+class RowNotFound(ObmsError):
+    """The backup holds no {what} {id!r}."""
+
+    exit_code = 2
+    status = 404
+    hint = "Nothing was changed. `obms backup diff BACKUP live` names what the backup holds."
+
+
 # 3: the database cannot be reached
 
 
@@ -160,6 +168,12 @@ class NeedsConfirmation(Refused):
     """Refused: this replaces the live database."""
 
     hint = "Add --yes to do it, or --dry-run to see what it would do."
+
+
+class RowsUnconfirmed(Refused):
+    """Refused: this writes into the live database."""
+
+    hint = "Add --yes to do it, or --dry-run to see what would be brought back."
 
 
 class NotSigned(Refused):

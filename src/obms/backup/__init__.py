@@ -1,9 +1,12 @@
 """Backing up, proving and restoring a database; knows nothing of badges."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection
 
 from obms.backup.codecs import Chain
 from obms.backup.journal import Later
@@ -18,6 +21,19 @@ from obms.observe import Clock, Hook
 Probe = Callable[[Database], list[Check]]
 # What people call a change of a row: its table, `added`, `changed` or `deleted`, and its key.
 Words = Callable[[str, str, Mapping[str, object]], str | None]
+
+
+class Bring(Protocol):
+    """Brings single rows from an older copy into the live database, within the transaction of `new`."""
+
+    def __call__(
+        self, old: Connection, new: Connection, wanted: Sequence[str], *, origin: str, overwrite: bool
+    ) -> Iterator[tuple[str, str, str, str]]:
+        """Of each row its table, what became of it, its key, and what there is to say.
+
+        What became of it: `inserted`, `equal`, `kept` (it is there and newer), `overwritten`, or
+        `refused`: then nothing may be committed.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +67,7 @@ class Backups:
     carry: Carry
     later: Later
     word_of: Words
+    bring: Bring
     clock: Clock
     notify: Hook
     timeout: timedelta = timedelta()

@@ -27,6 +27,7 @@ from obms.cli.common import (
 from obms.cli.comparing import diff
 from obms.cli.looking import drill, status
 from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
+from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
 
@@ -152,6 +153,8 @@ def restore(
     same_kind: Annotated[
         bool, typer.Option("--same-kind", help="Refuse a backup of the other kind of database.")
     ] = False,
+    only: Only = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Replace the database by a backup, in one step; later revocations stay, and there is a way back.
@@ -165,9 +168,23 @@ def restore(
 
     if (name is None) != undo:
         raise typer.BadParameter("name one backup, or --undo")
+    if (only and undo) or (overwrite and not only):
+        raise typer.BadParameter("--only goes with the name of a backup, and --overwrite with --only")
     everything = make_backups(load_settings())
     accepted = Accepted(not_signed=accept_unsigned, other_key=accept_other_key)
     name = named(name, store) if name else None
+    if name and only:
+        restore_only(
+            everything,
+            name,
+            only,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            yes=yes,
+            accepted=accepted,
+            as_json=as_json,
+        )
+        return
     if dry_run:
         safety = name or restoring.last_safety_backup(everything)
         plan = restoring.plan(everything, safety, accepted=accepted, same_kind=same_kind)
