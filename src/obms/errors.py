@@ -95,6 +95,12 @@ class RunTimedOut(BackupFailed):
     hint = "Find what held it: a lock in the database, a slow disk or network. Nothing half-made stands."
 
 
+class RunEnded(BackupFailed):
+    """The run was told to end, and was at: {stage}."""
+
+    hint = "What it had made whole stands, and nothing half-made. The next run makes up for the rest."
+
+
 class RunLost(BackupFailed):
     """The run ended without a word: {detail}."""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -354,6 +355,45 @@ def test_a_bucket_that_cannot_lock_is_told(server: Deployment, s3: S3Server, pla
     assert answer.code == 9
     assert f"s3://{place}" in answer.err
     assert "refused" in answer.err
+
+
+def test_b13_a_run_that_is_ended_while_it_copies_has_its_backup_and_owes_the_copies(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str, tmp_path: Path
+) -> None:
+    upload_images(server, 2)
+    proxy.stall_after = 2 * MB
+    urls = (s3.url(place, "timeout=60", endpoint=proxy.endpoint), str(tmp_path / "copies"))
+    answer = server.obms("backup", "run", BACKUP_STORES=" ".join(urls), BACKUP_TIMEOUT="6s")
+    assert answer.code == 4, answer.err
+    assert "was at: copy" in answer.err
+    assert_made_and_owed(server, (s3.url(place), urls[1]), code=4, said="BACKUP_TIMEOUT")
+
+
+def test_s4_sigterm_while_it_copies_is_recorded_with_the_backup_that_stands(
+    server: Deployment, s3: S3Server, proxy: Proxy, place: str, tmp_path: Path
+) -> None:
+    upload_images(server, 2)
+    proxy.stall_after = 2 * MB
+    urls = (s3.url(place, "timeout=60", endpoint=proxy.endpoint), str(tmp_path / "copies"))
+    process = server.start("backup", "run", BACKUP_STORES=" ".join(urls))
+    wait_until(proxy.stalled.is_set, "the upload")
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert_made_and_owed(server, (s3.url(place), urls[1]), code=4, said="told to end, and was at: copy")
+
+
+def assert_made_and_owed(server: Deployment, urls: tuple[str, str], *, code: int, said: str) -> None:
+    """The record names the proven backup and the reason, and the next run brings it to every store."""
+    record = json.loads((server.backup_dir / "last_run.json").read_text())
+    (listed,) = server.obms("backup", "list", "--json").json
+    assert (record["id"], record["proven"], listed["proven"]) == (listed["id"], True, True)
+    assert (record["ok"], record["exit_code"]) == (False, code)
+    assert said in record["error"]
+    answer = run(server, *urls)
+    assert answer.code == 0, answer.err
+    for copy in answer.json["copies"]:
+        assert set(copy["copied"]) == {listed["id"], answer.json["id"]}
 
 
 UPLOAD = r"""

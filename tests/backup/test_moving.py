@@ -1,5 +1,8 @@
 """R7: a deployment grows by one command, and no acknowledged write is lost on the way."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from tests.backup.conftest import add_issuer, assert_nothing_is_left, execute, i
 from tests.backup.test_restoring import digests
 from tests.databases.conftest import Writers, write_event
 from tests.deployment import API_KEY, Answer, Deployment, _drop_databases
-from tests.postgres import Server
+from tests.postgres import Server, clean_environment
 from tests.serving import serving
 
 Pair = tuple[Deployment, str]
@@ -104,7 +107,8 @@ def test_r7_the_api_answers_503_to_writers_and_goes_on_reading(leaving: Pair) ->
 
 def test_r7_a_target_with_something_in_it_is_left_alone(leaving: Pair) -> None:
     source, url = leaving
-    moved(source, url)
+    home = at_home(source, moved(source, url))
+    add_issuer(home, "written there")
     before = digests(source)
     for also in ("--yes", "--dry-run"):
         answer = source.obms("move", "--to", url, also)
@@ -169,3 +173,66 @@ def test_r7_what_the_target_cannot_hold_stops_a_move_with_nothing_changed(
     assert "achievements row" in answer.err
     assert postgres.psql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'") == ""
     add_issuer(stocked_sqlite, "goes on")
+
+
+KILLED = """
+import os, signal, sys
+from obms import cli
+from obms.backup import move
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def done_and_die(database, fence):
+    retire(database, fence)
+    die()
+
+retire = move.retire
+point = sys.argv.pop(1)
+if point == "before the old one refuses writers":
+    move.retire = die
+elif point == "while it is made to":
+    move.retire = done_and_die
+else:
+    move.Moved = die
+sys.argv[0] = "obms"
+cli.main()
+"""
+POINTS = ["before the old one refuses writers", "while it is made to", "after it does"]
+
+
+def kill_a_move(source: Deployment, url: str, point: str) -> None:
+    """A process of its own, ended by SIGKILL at this point, when the copy has taken its place."""
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, point, "move", "--to", url, "--yes"],
+        cwd=source.folder,
+        env={**clean_environment(), **source.environment},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_r4_a_move_that_was_killed_at_its_end_is_finished_by_a_second_one(leaving: Pair, point: str) -> None:
+    source, url = leaving
+    before = digests(source)
+    kill_a_move(source, url, point)
+    assert source.obms("move", "--to", url, "--dry-run").code == 0
+    backups = source.obms("backup", "list", "--json").json
+    answer = moved(source, url)
+    assert answer.json["id"] == backups[0]["id"]
+    assert digests(at_home(source, answer)) == digests(source) == before
+    with pytest.raises(sa.exc.DBAPIError, match=r"moved|read-only"):
+        add_issuer(source, "lost")
+    assert_nothing_is_left(source)
+
+
+def test_r4_what_was_written_after_a_killed_move_is_not_left_behind(leaving: Pair) -> None:
+    """R4: the old database took a write that the copy lacks, so that the copy may not take its place."""
+    source, url = leaving
+    kill_a_move(source, url, POINTS[0])
+    add_issuer(source, "written after")
+    answer = source.obms("move", "--to", url, "--yes")
+    assert answer.code == 8
+    assert "drop it, and move again" in answer.err
+    add_issuer(source, "still at home")

@@ -16,7 +16,7 @@ from obms.backup.lock import locked
 from obms.backup.manifest import Check, Manifest
 from obms.backup.prove import compare_digests, read_facts, spool_folder, write_image
 from obms.backup.restore import fit, loaded, require_checks
-from obms.backup.run import run
+from obms.backup.run import clean_up, newest_proven, run
 from obms.backup.source import resolve
 from obms.databases import Database, Facts, digests
 from obms.databases.postgresql import Postgresql
@@ -27,6 +27,10 @@ from obms.errors import DatabaseUnreachable, NotProven, Refused
 from obms.observe import Event
 
 REASON = "move"
+NOT_EMPTY = (
+    "Name an empty or a new database. If a move that was broken off has left it, and the API never ran "
+    "on it: drop it, and move again."
+)
 STEPS = (
     "make a backup of the database, and prove it",
     "copy its rows into a scratch database beside the target, and compare the digests",
@@ -54,8 +58,11 @@ class Moved:
     seconds: float
 
 
-def check_target(backups: Backups, target: Database) -> None:
-    """Refused unless the target is of the other kind, absent or empty, and may be made and used."""
+def check_target(backups: Backups, target: Database) -> bool:
+    """Refused unless the target is of the other kind, absent or empty, and may be made and used.
+
+    True where it holds all of the database already, as a move leaves it that was killed at its end.
+    """
     if target.kind == backups.database.kind:
         raise Refused(
             detail=f"this server runs on {target.kind} already",
@@ -63,10 +70,18 @@ def check_target(backups: Backups, target: Database) -> None:
         )
     target.check_rights()
     target.check_tools()
-    _require_empty(target)
+    held = _held_by(target)
+    if held and not _is_equal(backups.database, target):
+        raise _not_empty(held)
+    return bool(held)
 
 
-def _require_empty(target: Database) -> None:
+def _not_empty(held: str) -> Refused:
+    return Refused(detail=f"the target is not empty: {held}", hint=NOT_EMPTY)
+
+
+def _held_by(target: Database) -> str:
+    """What stands in the target, in words; nothing if it is absent or empty."""
     try:
         with target.engine.connect() as connection:
             rows = digests.count(connection, digests.tables(connection))
@@ -74,10 +89,14 @@ def _require_empty(target: Database) -> None:
     except DBAPIError as error:
         if target.exists():
             raise DatabaseUnreachable(detail=f"the target: {error.orig}") from error
-        return
-    if foreign or any(rows.values()):
-        held = ", ".join(f"{count} {name}" for name, count in rows.items() if count) or "tables of another"
-        raise Refused(detail=f"the target is not empty: {held}", hint="Name an empty or a new database.")
+        return ""
+    held = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
+    return held or ("tables of another" if foreign else "")
+
+
+def _is_equal(source: Database, target: Database) -> bool:
+    with source.engine.connect() as old, target.engine.connect() as new:
+        return _facts(old) == _facts(new)
 
 
 def move(backups: Backups, target: Database) -> Moved:
@@ -85,18 +104,51 @@ def move(backups: Backups, target: Database) -> Moved:
 
     A proven backup is the safety net and the first copy, made while the API runs. Then writers are
     fenced out; what was written meanwhile is found by the digests, and all is copied again.
-    Nothing but the last step touches the old database, and that only refuses writers.
+    Nothing but the last step touches the old database, and that only refuses writers. A move that
+    was killed before that step is finished by a second one, if nothing was written meanwhile.
     """
     started = time.monotonic()
-    check_target(backups, target)
+    if check_target(backups, target):
+        return _finish(backups, target, started)
     backups = replace(backups, chain=with_own_key(backups.chain))
     made = run(backups, reason=REASON)
     if made.verdict is None or not made.proven:
         raise NotProven(name=made.manifest.id, detail=made.verdict.reason if made.verdict else "not judged")
     with locked(backups):
+        target.sweep()
         done = _move_backup(backups, replace(backups, database=target), made.manifest)
     backups.notify(Event(name="move.done", facts={"id": done.id, "database": done.database}))
     return replace(done, seconds=round(time.monotonic() - started, 3))
+
+
+def _finish(backups: Backups, target: Database, started: float) -> Moved:
+    """Do what a killed move had left to do: have writers refused, if all they wrote is in the target."""
+    with locked(backups):
+        clean_up(backups)
+        target.sweep()
+        began = time.monotonic()
+        with fenced(backups.database) as fence:
+            now = _facts(fence)
+            with target.engine.connect() as connection:
+                equal = now == _facts(connection)
+            if not equal:
+                raise _not_empty(_held_by(target))
+            retire(backups.database, fence)
+        fence_seconds = round(time.monotonic() - began, 3)
+    before = newest_proven(backups.storage, backups.database.kind, backups.trusted)
+    detail = "a move that was broken off had copied everything"
+    backups.notify(Event(name="move.done", facts={"database": target.kind, "finished": True}))
+    return Moved(
+        id=before.id if before else "",
+        source=backups.database.kind,
+        database=target.kind,
+        rows=now.rows,
+        second_copy=False,
+        set_aside=None,
+        checks=(Check(name="digests behind the fence", ok=True, detail=detail),),
+        fence_seconds=fence_seconds,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def _move_backup(backups: Backups, there: Backups, manifest: Manifest) -> Moved:

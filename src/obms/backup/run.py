@@ -24,7 +24,7 @@ from obms.backup.storage import Storage
 from obms.backup.superseded import sweep_superseded
 from obms.backup.time_limit import time_limit
 from obms.backup.trust import NOTHING_MORE, Accepted
-from obms.errors import BackupDamaged, ObmsError, StorageFailed
+from obms.errors import BackupDamaged, ObmsError, RunEnded, StorageFailed
 from obms.observe import Event
 
 RECORD = "last_run.json"
@@ -71,25 +71,24 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 manifest = create(backups, reason=reason, stages=stages)
                 stages.begin("prove")
                 verdict = prove(backups, manifest) if prove_it else None
-                made = Run(manifest=manifest, verdict=verdict, seconds=stages.total, stages=stages.seconds)
+                made = Run(
+                    manifest=manifest,
+                    verdict=verdict,
+                    seconds=stages.total,
+                    stages=stages.seconds,
+                    journal_problem=journal_problem,
+                )
                 stages.begin("copy")
-                copies = copy_to_stores(backups) if made.proven else ()
-                shipping_problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
-                made = replace(made, copies=copies)
+                made = _copied(backups, made)
                 stages.begin("retain")
-                made = replace(made, copies=forget_in_stores(backups, copies))
-                made = replace(made, retained=_retain(backups, made))
-                if made.proven and not made.retained.held and _missing_copies(made.copies) is None:
-                    drop_outdated(backups)
+                made = _retained(backups, made)
         except ObmsError as error:
             record_failure(error)
             raise
-        made = replace(
-            made,
-            seconds=stages.total,
-            stages=stages.seconds,
-            journal_problem=journal_problem or shipping_problem,
-        )
+        except (KeyboardInterrupt, SystemExit):
+            record_failure(RunEnded(stage=stages.current))
+            raise
+        made = replace(made, seconds=stages.total, stages=stages.seconds)
         record(backups, began_at, stages.seconds, made=made, error=_missing_copies(made.copies))
     return made
 
@@ -102,12 +101,25 @@ def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
     return None
 
 
-def _retain(backups: Backups, made: Run) -> Retained:
-    """Remove what the policy of the backup folder no longer keeps: only after a proof and all copies."""
-    if not made.proven or _missing_copies(made.copies) is not None:
-        return Retained()
+def _copied(backups: Backups, made: Run) -> Run:
+    """Bring what is proven to the stores, and the journal in any case."""
+    copies = copy_to_stores(backups) if made.proven else ()
+    problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
+    return replace(made, copies=copies, journal_problem=made.journal_problem or problem)
+
+
+def _retained(backups: Backups, made: Run) -> Run:
+    """Remove what no place keeps any more: only after a proof, and here only after all copies."""
+    if not made.proven:
+        return made
+    made = replace(made, copies=forget_in_stores(backups, made.copies))
+    if _missing_copies(made.copies) is not None:
+        return made
     place = Place(storage=backups.storage, policy=backups.policy, trusted=backups.trusted)
-    return retain(place, backups.clock(), backups.notify)
+    made = replace(made, retained=retain(place, backups.clock(), backups.notify))
+    if not made.retained.held:
+        drop_outdated(backups)
+    return made
 
 
 def clean_up(backups: Backups) -> None:

@@ -15,6 +15,9 @@ from obms.errors import DatabaseUnreachable
 # Part of the message that a writer gets who comes to a database that was moved.
 MOVED = "this database was moved"
 READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = on"
+REFUSE = f"""
+CREATE TRIGGER IF NOT EXISTS {{name}} BEFORE {{verb}} ON {{table}} BEGIN SELECT RAISE(ABORT, '{MOVED}'); END
+"""
 OTHERS = """
 SELECT pg_terminate_backend(pid, 4000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s) AND backend_type = 'client backend'
@@ -42,18 +45,19 @@ def retire(database: Database, fence: sa.Connection) -> None:
     """Have every writer refused from now on, also the one that waits at the fence; readers go on.
 
     In SQLite a trigger refuses them; in PostgreSQL the database is read-only for each new session, and
-    the sessions that are open are ended. A restore over the database makes it writable again.
+    the sessions that are open are ended. A restore over the database makes it writable again. Done
+    twice it is done once.
     """
     if isinstance(database, Postgresql):
         keep = fence.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         # Not by the fence: the setting must be seen by others before the last of them is ended.
         with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as server:
+            # It may be read-only already: a second time must not fail.
+            server.exec_driver_sql("SET default_transaction_read_only = off")
             server.exec_driver_sql(READ_ONLY.format(quoted(database.name)))
             server.exec_driver_sql(OTHERS, (keep,))
         return
     for table in digests.tables(fence):
         for verb in ("INSERT", "UPDATE", "DELETE"):
             name, found = quoted(f"moved_{table}_{verb.lower()}"), quoted(table)
-            fence.exec_driver_sql(
-                f"CREATE TRIGGER {name} BEFORE {verb} ON {found} BEGIN SELECT RAISE(ABORT, '{MOVED}'); END"
-            )
+            fence.exec_driver_sql(REFUSE.format(name=name, verb=verb, table=found))
