@@ -32,7 +32,7 @@ from obms.badges.carrying import carry_revocations
 from obms.badges.changes import word_of
 from obms.badges.examining import newest_moment
 from obms.badges.keys import check_keys
-from obms.badges.replaying import count_known, replay
+from obms.badges.replaying import count_known, count_since, replay
 from obms.badges.standings import standings_since
 from obms.config import Settings, read_settings
 from obms.databases import Database
@@ -321,6 +321,7 @@ def open_backups(
             entries_since=standings_since,
             replay=replay,
             count_known=count_known,
+            count_since=count_since,
         ),
         word_of=word_of,
         bring=partial(bring, site=site),

@@ -288,3 +288,26 @@ def test_a_store_that_does_not_take_the_journal_is_told_and_served_later(stocked
     assert total(store) == sent
     lines = list(read_shipped(journal, Folder(store), Tally()))
     assert [line.entry for line in lines] == [line.entry for line in journal.read()]
+
+
+def test_r10_a_dry_run_tells_what_the_journal_would_bring(deployment: Deployment) -> None:
+    with asked(deployment) as client:
+        ids = [client.issue() for _ in range(6)]
+        client.post(f"/credentials/{ids[0]}/revoke")
+        deployment.made_backup()
+        assert later_revocations(deployment) == 0
+        for id in ids[1:4]:
+            assert client.post(f"/credentials/{id}/revoke").status_code == 200
+        assert client.post(f"/credentials/{ids[4]}/suspend").status_code == 200
+        assert later_revocations(deployment) == 4
+        assert client.post(f"/credentials/{ids[4]}/unsuspend").status_code == 200
+    assert later_revocations(deployment) == 3
+    assert "(3 in the journal)" in deployment.obms("restore", "latest", "--dry-run").out
+    lose_database(deployment)
+    assert later_revocations(deployment) == restored(deployment)["revocations_kept"] == 3
+
+
+def later_revocations(server: Deployment) -> Any:
+    answer = server.obms("restore", "latest", "--dry-run", "--json")
+    assert answer.code == 0, answer.err
+    return answer.json["later_revocations"]

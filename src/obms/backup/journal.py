@@ -208,13 +208,14 @@ class Later:
     `entries_since` gives those that a database tells, from a moment on or all. `replay` does them to
     a restored database and gives those that changed something, each with its weight: 1 for one that
     was not known, 0 for one that has no place there, -1 for one that takes an earlier one back.
-    `count_known` tells how many of some a database tells too.
+    `count_known` tells how many of some a database tells too, `count_since` how many are younger.
     """
 
     journal: Journal
     entries_since: Callable[[Connection, datetime | None], Iterator[Entry]]
     replay: Callable[[Connection, Iterable[Entry]], Iterator[tuple[Entry, int]]]
     count_known: Callable[[Connection, Iterable[Entry]], int]
+    count_since: Callable[[Iterable[Entry], datetime], int]
 
 
 def _spell(content: Mapping[str, Any]) -> bytes:

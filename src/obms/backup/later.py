@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,6 +138,14 @@ class Keeping:
         if not ok:
             self.backups.notify(Event(name="restore.journal_doubtful", ok=False, facts={"detail": detail}))
         return Check(name="journal", ok=ok, detail=detail)
+
+
+def count_later(backups: Backups, origin: Storage, since: datetime, *, believe_all: bool) -> int:
+    """How many revocations and suspensions the journal tells that are younger than `since`."""
+    keeping = Keeping(backups=backups, told=Path(os.devnull), tally=Tally())
+    believe_all = believe_all or not backups.later.journal.can_write
+    entries = _believed(keeping, _lines(keeping, origin), believe_all=believe_all)
+    return backups.later.count_since(entries, since)
 
 
 @contextmanager

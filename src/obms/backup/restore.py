@@ -47,7 +47,11 @@ DATABASES = {"sqlite": sqlite.is_image, "postgresql": postgresql_dump.is_image}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a restore would do, with its figures; nothing was touched to find them."""
+    """What a restore would do, with its figures; nothing was touched to find them.
+
+    `later_revocations` are those that the journal tells to be younger than the backup; None where
+    its moment is not known.
+    """
 
     id: str
     file: str
@@ -55,6 +59,7 @@ class Plan:
     proven: bool
     rows: Mapping[str, int]
     live_rows: Mapping[str, int] | None
+    later_revocations: int | None
     steps: tuple[str, ...]
 
 
@@ -87,6 +92,7 @@ def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE, same
         kind = _kind_of(image, source.file)
         _require_fit(backups, source, image, kind, same_kind=same_kind)
     live = backups.database.facts(digests=False).rows if backups.database.exists() else None
+    younger = _count_later(backups, source, accepted)
     return Plan(
         id=source.id,
         file=source.file,
@@ -94,14 +100,26 @@ def plan(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE, same
         proven=source.proven,
         rows=source.manifest.rows if source.manifest else {},
         live_rows=live,
+        later_revocations=younger,
         steps=(
             f"load the image into a scratch {backups.database.kind} and check it there"
             + (", as equal by the digests" if kind != backups.database.kind else ""),
             "make a safety backup of the live database" if live is not None else "there is no live database",
-            "bring later revocations over, and migrate to today's schema",
+            f"bring later revocations over ({_counted(younger)} in the journal), migrate to today's schema",
             "switch, in one step",
         ),
     )
+
+
+def _counted(count: int | None) -> str:
+    return "an unknown number" if count is None else str(count)
+
+
+def _count_later(backups: Backups, source: Source, accepted: Accepted) -> int | None:
+    if source.manifest is None:
+        return None
+    since = source.manifest.started_at
+    return later.count_later(backups, source.storage, since, believe_all=accepted.other_key)
 
 
 def restore(

@@ -50,6 +50,17 @@ def count_known(old: sa.Connection, entries: Iterable[Entry]) -> int:
     return known
 
 
+def count_since(entries: Iterable[Entry], since: datetime) -> int:
+    """How many revocations and suspensions were made after `since`, and not taken back."""
+    made: set[tuple[str, str]] = set()
+    for entry in entries:
+        if entry["state"] == SET and datetime.fromisoformat(entry["at"]) > since:
+            made.add((entry["credential"], entry["purpose"]))
+        elif entry["state"] == LIFTED and entry["own"]:
+            made.discard((entry["credential"], entry["purpose"]))
+    return len(made)
+
+
 def _row(entry: Entry) -> dict[str, Any]:
     return {
         "credential_id": entry["credential"],
