@@ -200,6 +200,12 @@ class GrantMissing(Refused):
     hint = "As a superuser: {grant}"
 
 
+class Unsafe(Refused):
+    """Unsafe: {detail}."""
+
+    hint = "`obms doctor` says what mends each."
+
+
 # 9: storage failed
 
 

@@ -180,6 +180,26 @@ def test_r14_with_both_grants_nothing_is_missing(
         assert copy.facts().rows == {}
 
 
+def test_r14_a_role_that_may_not_connect_to_postgres_works_through_template1(
+    live: Postgresql, as_role: Postgresql, postgres: Server
+) -> None:
+    """R14: and where it may not connect to that either, the grant is named."""
+    postgres.psql("ALTER ROLE plain CREATEDB")
+    postgres.psql(f'ALTER DATABASE "{live.name}" OWNER TO plain')
+    postgres.psql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    try:
+        as_role.check_rights()
+        with as_role.scratch() as copy:
+            assert copy.facts().rows == {}
+        postgres.psql("REVOKE CONNECT ON DATABASE template1 FROM PUBLIC")
+        with pytest.raises(GrantMissing) as caught:
+            as_role.check_rights()
+        assert 'GRANT CONNECT ON DATABASE postgres TO "plain";' in caught.value.hint
+    finally:
+        postgres.psql("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        postgres.psql("GRANT CONNECT ON DATABASE template1 TO PUBLIC")
+
+
 def test_r3_what_is_in_the_way_is_replaced_as_a_whole(live: Postgresql, tmp_path: Path) -> None:
     take(live, tmp_path / "image")
     before = live.facts()

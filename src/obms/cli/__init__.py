@@ -25,7 +25,7 @@ from obms.cli.common import (
     named,
 )
 from obms.cli.comparing import diff
-from obms.cli.looking import drill, status
+from obms.cli.looking import doctor, drill, status
 from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
 from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
@@ -35,6 +35,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
 app.command("status")(status)
+app.command("doctor")(doctor)
 app.command("drill")(drill)
 backups.app.command("diff")(diff)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")

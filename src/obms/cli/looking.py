@@ -1,4 +1,4 @@
-"""`obms drill` and `obms status`: what a loss would cost, and how things stand."""
+"""`obms drill`, `status` and `doctor`: what a loss would cost, how things stand, what is unsafe."""
 
 # Imports stand in the commands that need them, so that `--help` answers at once.
 
@@ -9,7 +9,7 @@ import typer
 
 from obms.cli.common import AsJson, load_settings, make_backups
 from obms.cli.output import checks_as_text, plain, show
-from obms.errors import StatusRed
+from obms.errors import StatusRed, Unsafe
 
 if TYPE_CHECKING:
     from obms.backup.drill import Drilled
@@ -74,6 +74,25 @@ def status(
     if check and found.light == "red":
         red = (f"{one.name}: {one.detail}" for one in found.findings if one.light == "red")
         raise StatusRed(detail="; ".join(red))
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """Look for what is unsafe though it works today: versions, rights, keys, clocks, stores, permissions.
+
+    It changes nothing. It ends with 8 where something is red, and with 0 otherwise.
+
+    Example: obms doctor
+    """
+    from obms.app import open_scene
+    from obms.looking import worst
+    from obms.looking.doctor import examine
+
+    settings = load_settings()
+    findings = examine(open_scene(settings, make_backups(settings)))
+    found = {"light": worst(findings), "findings": plain(findings)}
+    show(found, _findings_as_text(findings), as_json=as_json)
+    if found["light"] == "red":
+        raise Unsafe(detail="; ".join(f"{one.name}: {one.detail}" for one in findings if one.light == "red"))
 
 
 def _findings_as_text(findings: "Iterable[Finding]") -> str:

@@ -36,6 +36,7 @@ from obms.databases.postgresql_sessions import (
     lock_out_writers,
     note,
     quoted,
+    session_beside,
     tell_sessions,
 )
 from obms.databases.postgresql_tools import Tools, find_tools
@@ -52,7 +53,6 @@ DAMAGE = ("XX001", "XX002", "58030", "42P01", "42703")
 QUIETLY = ("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 LONGEST_NAME = 36  # bytes, so that what is added still fits
 PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "options")
-# A dump and a restore take their time, whatever the server allows other sessions.
 
 
 class Postgresql:
@@ -316,7 +316,7 @@ class Postgresql:
 
     def _maintenance(self) -> AbstractContextManager[Session]:
         """A session in another database of the same server."""
-        return self._session("template1" if self.name == "postgres" else "postgres")
+        return session_beside(self._session, self.name, role=str(self.url.username))
 
     @contextmanager
     def _session(self, database: str) -> Iterator[Session]:

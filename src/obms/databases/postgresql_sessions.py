@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Event
 
 import psycopg
@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from psycopg import sql
 from psycopg.rows import TupleRow
 from sqlalchemy.exc import DBAPIError
+
+from obms.errors import DatabaseUnreachable, GrantMissing
 
 Session = psycopg.Connection[TupleRow]
 OURS = "obms: replaced, also in"
@@ -27,6 +29,8 @@ WHERE datname = ANY(%s) AND backend_type = 'client backend' AND pid NOT IN (pg_b
 
 UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0"
 DEADLOCK = "40P01"
+# Where a role that may not connect to the first is let in, as a rule.
+MAINTENANCE = ("postgres", "template1")
 
 
 def lock_out_writers(fence: sa.Connection, tables: Sequence[str], seconds: float) -> None:
@@ -49,6 +53,28 @@ def lock_out_writers(fence: sa.Connection, tables: Sequence[str], seconds: float
                 raise
         else:
             return
+
+
+@contextmanager
+def session_beside(
+    open_session: Callable[[str], AbstractContextManager[Session]], database: str, *, role: str
+) -> Iterator[Session]:
+    """A session in another database that lets this role in; GrantMissing where none does."""
+    names = [name for name in MAINTENANCE if name != database]
+    with ExitStack() as stack:
+        for name in names:
+            try:
+                server = stack.enter_context(open_session(name))
+                break
+            except DatabaseUnreachable as error:
+                # Whatever the language of the server, it names the database where that is the reason.
+                if f'"{name}"' not in str(error) or name == role:
+                    raise
+                refused = error
+        else:
+            grant = f"GRANT CONNECT ON DATABASE {names[0]} TO {quoted(role)};"
+            raise GrantMissing(role=role, what=f"connect to {' or '.join(names)}", grant=grant) from refused
+        yield server
 
 
 @contextmanager

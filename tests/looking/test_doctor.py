@@ -1,0 +1,159 @@
+"""The doctor: each thing that is unsafe is found, on a real cause, and is not where it is well."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from pyrage.x25519 import Identity
+
+from obms.app import open_scene
+from obms.looking.doctor import examine, judge_sqlite
+from tests.backup.conftest import execute
+from tests.backup.test_damage import flip
+from tests.deployment import Deployment
+from tests.real_faults import program
+
+WELL = {"BACKUP_SCHEDULE": "0 0 * * *", "DRILL_SCHEDULE": "0 4 * * 0"}
+
+
+def unwell(server: Deployment) -> Mapping[str, str]:
+    """What is not green, with its light."""
+    findings = examine(open_scene(server.settings, server.backups))
+    assert all(one.mend for one in findings if one.light != "green")
+    return {one.name: one.light for one in findings if one.light != "green"}
+
+
+@pytest.fixture
+def well(stocked: Deployment) -> Deployment:
+    """A server with nothing to find."""
+    stocked.environment |= WELL | {"BACKUP_STORES": str(stocked.folder / "far")}
+    stocked.made_backup()
+    stocked.backup_dir.chmod(0o700)
+    assert unwell(stocked) == {}
+    return stocked
+
+
+@pytest.fixture
+def well_sqlite(stocked_sqlite: Deployment) -> Deployment:
+    stocked_sqlite.environment |= WELL | {"BACKUP_STORES": str(stocked_sqlite.folder / "far")}
+    stocked_sqlite.made_backup()
+    stocked_sqlite.backup_dir.chmod(0o700)
+    return stocked_sqlite
+
+
+def test_it_ends_with_0_where_nothing_is_red_and_with_8_where_something_is(well: Deployment) -> None:
+    answer = well.obms("doctor", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["light"] == "green"
+    execute(well, "UPDATE alembic_version SET version_num = '0001'")
+    answer = well.obms("doctor")
+    assert answer.code == 8
+    assert "`obms migrate`" in answer.out
+    assert "schema" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("version", "light"),
+    [("3.40.1", "red"), ("3.51.2", "red"), ("3.51.3", "green"), ("3.53.0", "green"), ("4.0.0", "green")],
+)
+def test_a_sqlite_with_the_wal_reset_bug_is_found(version: str, light: str) -> None:
+    assert judge_sqlite(version).light == light
+
+
+@pytest.mark.parametrize(
+    ("found", "settings"),
+    [
+        ({"schedule": "yellow"}, {"BACKUP_SCHEDULE": "off"}),
+        ({"drills": "yellow"}, {"DRILL_SCHEDULE": "off"}),
+        ({"stores": "yellow", "disks": "yellow"}, {"BACKUP_STORES": ""}),
+        ({"keys": "red", "backups": "red"}, {"SECRET_KEY": "of another server"}),
+        ({"schema": "red", "keys": "red"}, {"SQLITE_FILE": "/nowhere/at/all.db"}),
+        ({"escrow": "yellow"}, {"BACKUP_AGE_RECIPIENTS": str(Identity.generate().to_public())}),
+        (
+            dict.fromkeys(("escrow", "clock", "backups", "disks", "permissions"), "red"),
+            {"BACKUP_DIR": "/" + "x" * 300},
+        ),
+    ],
+)
+def test_what_the_settings_make_unsafe_is_found(
+    well_sqlite: Deployment, found: dict[str, str], settings: dict[str, str]
+) -> None:
+    well_sqlite.environment |= settings
+    assert unwell(well_sqlite) == found
+
+
+def lose_the_store(server: Deployment) -> None:
+    server.environment["BACKUP_STORES"] = "s3://bucket/here?endpoint=http://127.0.0.1:1"
+    server.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "here"}
+
+
+def open_the_folder(server: Deployment) -> None:
+    server.backup_dir.chmod(0o755)
+
+
+def damage_a_manifest(server: Deployment) -> None:
+    flip(next(server.backup_dir.glob("*.gz.json")), 30)
+
+
+def lose_a_proof(server: Deployment) -> None:
+    shutil.copy(next(server.backup_dir.glob("*.proof.json")), server.folder)
+    server.obms("backup", "run", "--no-prove")
+
+
+def forget_to_sign(server: Deployment) -> None:
+    server.obms("backup", "run", SECRET_KEY="")
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "light"),
+    [
+        (lose_the_store, "store s3://bucket/here", "red"),
+        (open_the_folder, "permissions", "yellow"),
+        (damage_a_manifest, "backups", "red"),
+        (lose_a_proof, "backups", "yellow"),
+        (forget_to_sign, "backups", "yellow"),
+    ],
+)
+def test_what_has_become_unsafe_is_found(
+    well_sqlite: Deployment, change: Callable[[Deployment], None], name: str, light: str
+) -> None:
+    change(well_sqlite)
+    assert unwell(well_sqlite) == {name: light}
+
+
+def test_settings_that_others_may_read_are_found(well_sqlite: Deployment) -> None:
+    settings = well_sqlite.folder / ".env"
+    settings.write_text("SECRET_KEY=x", encoding="utf-8")
+    scene = replace(open_scene(well_sqlite.settings, well_sqlite.backups), settings=settings)
+    for mode, lights in ((0o640, ["red"]), (0o604, ["red"]), (0o600, [])):
+        settings.chmod(mode)
+        assert [one.light for one in examine(scene) if one.name == "permissions"] == lights
+
+
+def test_a_clock_behind_the_newest_backup_is_found(well_sqlite: Deployment) -> None:
+    backups = well_sqlite.backups
+    behind = replace(backups, clock=lambda: backups.clock() - timedelta(hours=1))
+    findings = examine(open_scene(well_sqlite.settings, behind))
+    assert [one.name for one in findings if one.light != "green"] == ["clock"]
+
+
+def test_b10_a_pg_dump_that_is_too_old_is_found(stocked_postgresql: Deployment) -> None:
+    server = stocked_postgresql
+    folder = program(server.folder / "bin" / "pg_dump", 'echo "pg_dump (PostgreSQL) 14.1"')
+    server.environment["PG_BIN_DIR"] = str(folder)
+    assert unwell(server)["tools"] == "red"
+
+
+def test_r14_a_missing_grant_is_found(stocked_postgresql: Deployment) -> None:
+    server = stocked_postgresql
+    assert server.postgres is not None
+    name = str(server.database.engine.url.database)
+    server.postgres.psql("CREATE ROLE poor LOGIN PASSWORD 'poor'")
+    try:
+        at = f"{server.postgres.host}:{server.postgres.port}"
+        server.environment["DATABASE_URL"] = f"postgresql://poor:poor@{at}/{name}"
+        assert unwell(server)["rights"] == "red"
+    finally:
+        server.postgres.psql("DROP ROLE poor")
