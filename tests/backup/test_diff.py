@@ -18,7 +18,7 @@ from obms.databases.comparing import merge
 from obms.errors import LockHeld
 from obms.schema import achievements, credentials, images, issuers
 from tests.backup.conftest import Backed, add_issuer, assert_nothing_is_left, execute
-from tests.backup.test_revocations_outlive import valid_ids
+from tests.backup.test_revocations_outlive import lose_database, valid_ids
 from tests.deployment import Deployment
 from tests.postgres import clean_environment
 
@@ -206,6 +206,29 @@ def test_a_damaged_backup_is_not_compared(backed: Backed) -> None:
     path = server.backup_dir / made["file"]
     path.write_bytes(path.read_bytes()[:-9])
     assert server.obms("backup", "diff", made["id"]).code == 5
+
+
+def test_a_live_database_that_is_lost_or_cannot_be_read_is_told(backed_sqlite: Backed) -> None:
+    server, _ = backed_sqlite
+    path = server.folder / "data" / "openbadges.db"
+    execute(server, "PRAGMA user_version = 1")
+    server.database.engine.dispose()
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + bytes(len(whole) - half))
+    answer = server.obms("backup", "diff", "latest")
+    assert (answer.code, "malformed" in answer.err) == (3, True)
+    lose_database(server)
+    assert server.obms("backup", "diff", "latest").code == 3
+    assert_nothing_is_left(server)
+
+
+def test_another_schema_is_told(backed: Backed) -> None:
+    server, _ = backed
+    execute(server, "UPDATE alembic_version SET version_num = '0001'")
+    answer = server.obms("backup", "diff", "latest")
+    assert answer.code == 0
+    assert "schema 0002 -> 0001" in answer.out
 
 
 def test_a_second_run_holds_it_off(backed_sqlite: Backed) -> None:

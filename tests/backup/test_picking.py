@@ -22,7 +22,7 @@ from obms.schema import (
     status_lists,
 )
 from tests.backup.conftest import Backed, assert_nothing_is_left, execute
-from tests.backup.test_revocations_outlive import asked, revoke, valid_ids
+from tests.backup.test_revocations_outlive import asked, lose_database, revoke, valid_ids
 from tests.deployment import Answer, Deployment
 
 
@@ -398,3 +398,24 @@ def test_a_lost_picture_comes_back_with_what_shows_it(backed: Backed) -> None:
 def _pictures(server: Deployment) -> set[str]:
     with server.database.engine.connect() as connection:
         return set(connection.execute(sa.select(images.c.name)).scalars())
+
+
+def test_without_a_live_database_there_is_nothing_to_bring_rows_into(backed: Backed) -> None:
+    server, _ = backed
+    lose_database(server)
+    answer = pick(server, "credential=x")
+    assert answer.code == 3
+    assert "obms restore latest --yes" in answer.err
+
+
+def test_a_live_database_of_another_schema_has_to_be_migrated_first(backed: Backed) -> None:
+    server, _ = backed
+    execute(server, "UPDATE alembic_version SET version_num = '0001'")
+    answer = pick(server, "credential=x")
+    assert answer.code == 3
+    assert "obms migrate" in answer.err
+
+
+def test_only_goes_with_a_backup_and_overwriting_with_only(sqlite: Deployment) -> None:
+    assert sqlite.obms("restore", "--undo", "--only", "issuer=x", "--yes").code == 2
+    assert sqlite.obms("restore", "latest", "--overwrite", "--yes").code == 2
