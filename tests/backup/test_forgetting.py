@@ -332,3 +332,15 @@ def test_a_bucket_forgets_too(stocked_sqlite: Deployment, s3: S3Server) -> None:
     }
     assert foresee(replace(stocked_sqlite.backups, stores=stores), store).plan.remove == ()
     assert prune(replace(stocked_sqlite.backups, stores=stores), store).removed == ()
+
+
+def test_what_was_pinned_a_moment_ago_stays_in_a_store_that_is_pruned_by_hand(
+    stocked_sqlite: Deployment, place: Path
+) -> None:
+    """The pin is not in the store yet: the next run would carry it."""
+    old, _ = filled(stocked_sqlite, place, -20, -3)
+    pin(stocked_sqlite.backups, old)
+    url = f"{place.as_uri()}?retention_days=5"
+    answer = stocked_sqlite.obms("backup", "prune", "--store", url, "--yes")
+    assert answer.out == "nothing is to be removed\n"
+    assert old in held_in(stocked_sqlite, place)
