@@ -15,6 +15,7 @@ from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
 from obms.backup.drill import Drilled, drill
+from obms.backup.drill_report import Drill, last_drill
 from obms.backup.encryption import Age, read_recipient
 from obms.backup.journal import FOLDER, Entry, Journal, Later
 from obms.backup.manifest import Check
@@ -61,6 +62,8 @@ class BackupHealth:
     stale: bool
     problem: str | None = None
     journal_problem: str | None = None
+    next_drill: datetime | None = None
+    last_drill: Drill | None = None
 
     @property
     def degraded(self) -> bool:
@@ -198,10 +201,11 @@ def open_journal(settings: Settings, site: Site, notify: Hook) -> Journal:
 
 def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> BackupHealth:
     storage, now = Folder(settings.backup_dir), utc_now()
-    newest, record, problem = None, None, None
+    newest, record, drilled, problem = None, None, None, None
     try:
         newest = _newest_moment(newest_proven(storage, settings.kind(), trusted_key(settings)))
         record = read_record(storage)
+        drilled = last_drill(settings.backup_dir, trusted_key(settings))
     except StorageFailed as error:
         problem = str(error)
     age = None if newest is None else now - newest
@@ -213,6 +217,8 @@ def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> 
         stale=is_stale(newest, now, settings.backup_max_age),
         problem=problem,
         journal_problem=journal.problem(),
+        next_drill=open_drill_schedule(settings).next_after(now),
+        last_drill=drilled,
     )
 
 

@@ -98,6 +98,18 @@ def test_health_is_degraded_with_the_reason_where_the_backup_folder_cannot_be_re
     assert "too long" in answer.json()["backup"]["problem"]
 
 
+def test_health_tells_of_drills(stocked_sqlite: Deployment) -> None:
+    assert _health(stocked_sqlite).json()["backup"]["lastDrill"] is None
+    assert _health(stocked_sqlite).json()["backup"]["nextDrill"] is None
+    stocked_sqlite.environment["DRILL_SCHEDULE"] = "0 4 * * 0"
+    stocked_sqlite.made_backup()
+    drill = stocked_sqlite.obms("drill", "--json").json
+    told = _health(stocked_sqlite).json()["backup"]
+    assert told["lastDrill"]["ok"] is True
+    assert told["lastDrill"]["rtoSeconds"] == drill["rto_seconds"]
+    assert told["nextDrill"].partition("T")[2].startswith("04:00")
+
+
 def _health(deployment: Deployment) -> httpx.Response:
     from obms.web import create_app  # noqa: PLC0415 - only here
 

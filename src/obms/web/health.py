@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from obms.app import BackupHealth, Server
+from obms.backup.drill_report import Drill
 from obms.errors import DatabaseNotMigrated, DatabaseUnreachable
 from obms.schema import metadata
 from obms.specs import iso
@@ -83,8 +84,19 @@ def shown_backup(backup: BackupHealth) -> dict[str, Any]:
         "ageSeconds": int(backup.age.total_seconds()) if backup.age is not None else None,
         "nextRun": iso(backup.next_run) if backup.next_run else None,
         "lastRun": iso(backup.last_run) if backup.last_run else None,
+        "nextDrill": iso(backup.next_drill) if backup.next_drill else None,
+        "lastDrill": shown_drill(backup.last_drill) if backup.last_drill else None,
         **({"problem": backup.problem} if backup.problem else {}),
         **({"journalProblem": backup.journal_problem} if backup.journal_problem else {}),
+    }
+
+
+def shown_drill(drill: Drill) -> dict[str, Any]:
+    return {
+        "at": iso(drill.started_at),
+        "ok": drill.ok,
+        "rpoSeconds": drill.rpo_seconds,
+        "rtoSeconds": drill.rto_seconds,
     }
 
 
