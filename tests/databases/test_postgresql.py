@@ -10,7 +10,9 @@ import psutil
 import psycopg
 import pytest
 
+from obms.databases import digests, writing
 from obms.databases.postgresql import Postgresql
+from obms.databases.postgresql_copy import FRAME
 from obms.databases.postgresql_tools import find_tools
 from obms.errors import (
     BackupDamaged,
@@ -32,6 +34,21 @@ from tests.real_faults import dump_that, fill_disk, program, small_disk
 def live(stocked_postgresql: Deployment) -> Postgresql:
     assert isinstance(stocked_postgresql.database, Postgresql)
     return stocked_postgresql.database
+
+
+EVENTS = 20_000
+EVENTS_OF_A_KILOBYTE = f"""
+INSERT INTO audit_events (at, actor, action, subject)
+SELECT now(), repeat(md5(n::text), 45), 'made', n FROM generate_series(1, {EVENTS}) AS n
+"""
+
+
+@pytest.fixture
+def big(live: Postgresql) -> Postgresql:
+    """With a table of some tens of megabytes."""
+    with writing(live.engine) as connection:
+        connection.exec_driver_sql(EVENTS_OF_A_KILOBYTE)
+    return live
 
 
 @pytest.fixture
@@ -123,32 +140,49 @@ def test_b1_what_cannot_be_reached_is_said_without_the_password(
 
 
 def test_b2_a_pg_dump_that_is_killed_is_an_error(elsewhere: Elsewhere, tmp_path: Path) -> None:
-    killed = dump_that(tmp_path, installed_programs(), '"$REAL" "$@" | head -c 20000', "kill -9 $$")
+    killed = dump_that(tmp_path, installed_programs(), '"$REAL" "$@" | head -c 2000', "kill -9 $$")
     with pytest.raises(BackupFailed, match="pg_dump was killed by signal 9"):
         try_to_take(elsewhere(bin_dir=killed))
 
 
 def test_b2_a_pg_dump_that_ends_early_and_well_is_an_error(elsewhere: Elsewhere, tmp_path: Path) -> None:
-    short = dump_that(tmp_path, installed_programs(), '"$REAL" "$@" | head -c 20000', "exit 0")
+    short = dump_that(tmp_path, installed_programs(), '"$REAL" "$@" | head -c 2000', "exit 0")
     with pytest.raises(BackupFailed, match="its output is not complete"):
         try_to_take(elsewhere(bin_dir=short))
 
 
-def test_a_snapshot_that_fails_does_not_wait_for_its_digests(live: Postgresql) -> None:
-    """Counting waits for a lock that another session holds, and is not waited for."""
-    with psycopg.connect(url_of(live)) as other:
+def test_a_dump_that_is_given_up_half_way_ends_what_its_sessions_do(big: Postgresql) -> None:
+    """They have read far ahead by then, and one of them waits for its rows to be taken."""
 
-        def fail_at_once() -> None:
-            with live.snapshot():
-                other.execute("LOCK TABLE users")
-                raise ZeroDivisionError
+    def give_up() -> None:
+        with big.snapshot() as snapshot:
+            for chunk in snapshot.chunks():
+                if len(chunk) > FRAME // 2:
+                    raise ZeroDivisionError
 
-        with live.engine.connect() as warm:
-            warm.exec_driver_sql("SELECT 1")
-        other.execute("LOCK TABLE credentials")
-        with pytest.raises(ZeroDivisionError):
-            fail_at_once()
+    with pytest.raises(ZeroDivisionError):
+        give_up()
     assert no_children()
+    assert big.facts().rows["audit_events"] == EVENTS
+
+
+def test_the_rows_of_a_table_that_is_read_in_many_blocks_are_all_there(
+    big: Postgresql, tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    with big.snapshot() as snapshot, image.open("wb") as file:
+        for chunk in snapshot.chunks():
+            file.write(chunk)
+        facts = snapshot.facts()
+        blocks = sum(block.table == "audit_events" for block in snapshot.rows.blocks)
+    assert blocks > 2
+    assert facts.rows["audit_events"] == EVENTS
+    with big.scratch() as scratch:
+        scratch.load(image)
+        assert scratch.facts() == facts
+        with scratch.engine.connect() as connection:
+            alone = {name: digests.digest(connection, name) for name in facts.digests}
+    assert alone == facts.digests
 
 
 def url_of(database: Postgresql) -> str:
@@ -403,5 +437,5 @@ def test_no_password_is_among_the_arguments_of_a_child(
     with database.scratch() as copy:
         copy.load(tmp_path / "image")
     text = said.read_text(encoding="utf-8")
-    assert text.count(f"--dbname={live.name}") == 2
+    assert text.count(f"--dbname={live.name}") == 4
     assert str(live.url.password) not in text

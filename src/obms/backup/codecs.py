@@ -16,7 +16,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: gzip, with the largest window
 LEVEL = 3  # of 0 to 3: within a tenth of the size of `gzip -6`, many times as fast
 WORKERS = 2
-STEP = 1 << 18
+STEP = 1 << 20
 
 
 class Codec(Protocol):

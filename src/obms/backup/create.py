@@ -4,6 +4,7 @@ import hashlib
 from contextlib import suppress
 
 from obms.backup import Backups
+from obms.backup.alongside import alongside
 from obms.backup.catalog import free_name
 from obms.backup.encryption import recipients_of
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
@@ -15,7 +16,7 @@ BEGUN_END = ".begun"
 
 
 class Meter:
-    """Counts and hashes what passes."""
+    """Counts and hashes what passes; the figures hold when all has passed."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -23,11 +24,12 @@ class Meter:
         self._last = b""
 
     def measure(self, chunks: Chunks) -> Chunks:
-        for chunk in chunks:
-            self._before_last, self._last = self._hash.copy(), chunk
-            self.bytes += len(chunk)
-            self._hash.update(chunk)
-            yield chunk
+        return alongside(chunks, self._take)
+
+    def _take(self, chunk: bytes) -> None:
+        self._before_last, self._last = self._hash.copy(), chunk
+        self.bytes += len(chunk)
+        self._hash.update(chunk)
 
     @property
     def sha256(self) -> str:

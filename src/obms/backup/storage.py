@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from obms.backup.alongside import alongside
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
 
@@ -113,10 +114,14 @@ class Folder:
 
 def write_all(file: FileIO, chunks: Chunks) -> None:
     """Write every byte: a raw file may take fewer than it is given."""
-    for chunk in chunks:
+
+    def write(chunk: bytes) -> None:
         view = memoryview(chunk)
         while view:
             view = view[file.write(view) :]
+
+    for _ in alongside(chunks, write):
+        continue
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Two databases compared row by row, in the order of the keys: read once each, and never held in memory."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-from obms.databases import Database, digests
+from obms.databases import Database
 from obms.databases.postgresql_sessions import UNHURRIED
 
 BATCH = 1000
@@ -104,12 +104,12 @@ def keyed_rows(connection: sa.Connection | None, pair: Pair) -> Iterator[Row]:
 
 def _line(dialect: sa.Dialect, pair: Pair) -> str:
     columns = (pair.columns[name] for name in pair.columns)
-    return digests.row_text(digests.column_text(dialect, column) for column in columns)
+    return _row_text(_column_text(dialect, column) for column in columns)
 
 
 def _key_part(dialect: sa.Dialect, column: ReflectedColumn) -> tuple[str, str]:
     """The SQL of a part of the key, and what to order by."""
-    quoted, text = dialect.identifier_preparer.quote(column["name"]), digests.column_text(dialect, column)
+    quoted, text = dialect.identifier_preparer.quote(column["name"]), _column_text(dialect, column)
     if isinstance(column["type"], sa.Integer):
         return quoted, quoted
     # SQLite orders the column by its index, and its texts by their bytes.
@@ -139,14 +139,42 @@ def changed_columns(pair: Pair, key: Key) -> tuple[str, ...]:
 def _texts(connection: sa.Connection, pair: Pair, key: Key) -> Mapping[str, str | None]:
     dialect = connection.dialect
     columns: list[sa.Label[str | None]] = [
-        sa.literal_column(digests.column_text(dialect, column)).label(name)
-        for name, column in pair.columns.items()
+        sa.literal_column(_column_text(dialect, column)).label(name) for name, column in pair.columns.items()
     ]
     query = sa.select(*columns).select_from(sa.table(pair.name))
     for name, value in zip(pair.key, key, strict=True):
         column = pair.columns[name]
         plain = isinstance(column["type"], sa.Integer | sa.String)
-        text = digests.column_text(dialect, column)
+        text = _column_text(dialect, column)
         found: sa.ColumnElement[Any] = sa.column(name) if plain else sa.literal_column(text)
         query = query.where(found == value)
     return dict(connection.execute(query).mappings().one())
+
+
+def _row_text(texts: Iterable[str]) -> str:
+    """The SQL of a row as one text: each column as `length:text`, the length in bytes, or `~` for NULL.
+
+    concat() takes NULL for nothing.
+    """
+    columns = (f"coalesce(octet_length({text}) || ':', '~'), {text}" for text in texts)
+    return f"concat({', '.join(columns)})"
+
+
+def _column_text(dialect: sa.Dialect, column: ReflectedColumn) -> str:
+    """The SQL of the text of a column, the same on both kinds."""
+    spell = _postgresql_text if dialect.name == "postgresql" else _sqlite_text
+    return spell(dialect.identifier_preparer.quote(column["name"]), column["type"])
+
+
+def _postgresql_text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
+    if isinstance(kind, sa.types._Binary):  # noqa: SLF001 - the only common base of BYTEA and BLOB
+        return f"upper(encode({column}, 'hex'))"
+    if isinstance(kind, sa.Boolean):
+        return f"{column}::int::text"
+    if isinstance(kind, sa.DateTime):
+        return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
+    return f"{column}::text"
+
+
+def _sqlite_text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
+    return f"hex({column})" if isinstance(kind, sa.types._Binary) else f"CAST({column} AS TEXT)"  # noqa: SLF001

@@ -65,17 +65,17 @@ def read_blocks(dump: Path, *, name: str) -> Generator[Block]:
         for line in file:
             if line.startswith(b"COPY ") and (head := HEAD.fullmatch(line.decode().rstrip("\n"))):
                 yield Block(
-                    table=_bare(head["table"].removeprefix(SCHEMA)),
-                    columns=tuple(_names(head["columns"])),
+                    table=bare_name(head["table"].removeprefix(SCHEMA)),
+                    columns=tuple(column_names(head["columns"])),
                     lines=_lines(file, name),
                 )
 
 
-def _names(text: str) -> Iterator[str]:
-    return (_bare(match[0]) for match in NAME.finditer(text))
+def column_names(text: str) -> Iterator[str]:
+    return (bare_name(match[0]) for match in NAME.finditer(text))
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 

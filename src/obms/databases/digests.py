@@ -1,24 +1,31 @@
 """Digests of tables, equal for equal rows on SQLite and PostgreSQL, in whatever order the rows are.
 
-The canonical form of a row: its columns in the order of their names, each as `length:text`, or `~`
-for NULL. Text is itself, a number is decimal, a boolean 0 or 1, bytes are upper-case hex, a time is
-`YYYY-MM-DD HH:MM:SS.ffffff` in UTC, JSON is the text PostgreSQL gives a jsonb. The digest of a
-table is the sum of the first two 64-bit words of the SHA-256 of each row, each modulo 2**64.
+The canonical form of a row is the line that PostgreSQL's COPY writes for it in its text format, the
+columns in the order of their names, times in UTC, JSON as a jsonb prints it. So a dump is digested
+while it is made, from the very lines that it consists of. The digest of a table is the sum of the
+first 128 bits of the SHA-256 of each line, modulo 2**128.
 """
 
 import hashlib
 import json
 import math
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
-WORD = 1 << 64
 REVISION_TABLE = "alembic_version"
+BITS = 128
+BYTES = BITS // 8
+# What COPY writes otherwise than it is, and how.
+ESCAPES = {ord(char): "\\" + name for char, name in zip("\\\b\t\n\v\f\r", "\\btnvfr", strict=True)}
+SPECIAL = [b"\\", b"\b", b"\v", b"\f", b"\r"]
+NULL = b"\\N"
+# What decides how PostgreSQL prints a value.
+PRINTING = "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL bytea_output = 'hex'"
+MARK = b"\x1a"  # stands for NULL until a line is known to hold nothing that is written otherwise
 
 
 def canonical_json(value: object) -> str:
@@ -62,69 +69,73 @@ def count(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
     }
 
 
+def spell(total: int) -> str:
+    """A digest as it is shown: 32 hex digits."""
+    return f"{total % (1 << BITS):032x}"
+
+
 def digest(connection: sa.Connection, name: str) -> str:
-    """The digest of one table: 32 hex digits. PostgreSQL computes it itself; of SQLite each row is read."""
+    """The digest of one table, as this transaction sees it."""
+    read_lines = _postgresql_lines if connection.dialect.name == "postgresql" else _sqlite_lines
     columns = sorted(sa.inspect(connection).get_columns(name), key=lambda column: column["name"])
-    if connection.dialect.name == "postgresql":
-        words = _postgresql_words(connection, name, columns)
-    else:
-        words = _sqlite_words(connection, name, columns)
-    return "".join(f"{int(word) % WORD:016x}" for word in words)
+    sha256, from_bytes = hashlib.sha256, int.from_bytes
+    lines = read_lines(connection, name, columns)
+    return spell(sum(from_bytes(sha256(line).digest()[:BYTES]) for line in lines))
 
 
-def row_text(texts: Iterable[str]) -> str:
-    """The SQL of the canonical form of a row, of that of each column."""
-    return " || ".join(f"coalesce(length({text}) || ':' || {text}, '~')" for text in texts)
-
-
-def column_text(dialect: sa.Dialect, column: ReflectedColumn) -> str:
-    """The SQL of the canonical text of a column."""
-    spell = _postgresql_text if dialect.name == "postgresql" else _sqlite_text
-    return spell(dialect.identifier_preparer.quote(column["name"]), column["type"])
-
-
-def _postgresql_words(
+def _postgresql_lines(
     connection: sa.Connection, name: str, columns: Sequence[ReflectedColumn]
-) -> tuple[int, int]:
+) -> Iterator[bytes | memoryview]:
+    connection.exec_driver_sql(PRINTING)
     quote = connection.dialect.identifier_preparer.quote
-    row = row_text(_postgresql_text(quote(column["name"]), column["type"]) for column in columns)
-    query = f"""
-        SELECT coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0),
-               coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
-        FROM (SELECT encode(sha256(convert_to({row}, 'UTF8')), 'hex') AS h FROM {quote(name)}) AS hashes
-    """  # noqa: S608 - the names are quoted by the dialect
-    high, low = connection.exec_driver_sql(query.replace("%", "%%")).one()
-    return high, low
+    names = ", ".join(quote(column["name"]) for column in columns)
+    session: Any = connection.connection.driver_connection
+    with session.cursor() as cursor, cursor.copy(f"COPY {quote(name)} ({names}) TO STDOUT") as lines:
+        yield from lines
 
 
-def _postgresql_text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
-    if isinstance(kind, sa.types._Binary):  # noqa: SLF001 - the only common base of BYTEA and BLOB
-        return f"upper(encode({column}, 'hex'))"
-    if isinstance(kind, sa.Boolean):
-        return f"{column}::int::text"
-    if isinstance(kind, sa.DateTime):
-        return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
-    return f"{column}::text"
-
-
-def _sqlite_words(
+def _sqlite_lines(
     connection: sa.Connection, name: str, columns: Sequence[ReflectedColumn]
-) -> tuple[int, int]:
+) -> Iterator[bytes]:
+    """Each row as COPY would write it."""
     quote = connection.dialect.identifier_preparer.quote
-    row = row_text(_sqlite_text(quote(column["name"]), column["type"]) for column in columns)
-    high = low = 0
-    query = f"SELECT CAST({row} AS BLOB) FROM {quote(name)}"  # noqa: S608 - the names are quoted by the dialect
+    texts = [_text(quote(column["name"]), column["type"]) for column in columns]
+    joined = ", char(9), ".join(f"coalesce({text}, char(26))" for text in texts)
+    nulls = " + ".join(f"({text} IS NULL)" for text in texts)
+    query = f"SELECT CAST(concat({joined}, char(10)) AS BLOB), {nulls}, rowid FROM {quote(name)}"  # noqa: S608
+    row = f"SELECT {', '.join(texts)} FROM {quote(name)} WHERE rowid = ?"  # noqa: S608 - quoted by the dialect
     cursor: Any = connection.exec_driver_sql(query).cursor
-    sha256, words = hashlib.sha256, struct.Struct(">qq").unpack_from
+    tabs = len(texts) - 1
     try:
-        for (text,) in cursor:
-            first, second = words(sha256(text).digest())
-            high += first
-            low += second
+        for line, empty, rowid in cursor:
+            if _is_plain(line, tabs, empty):
+                yield line.replace(MARK, NULL) if empty else line
+            else:
+                yield _escaped(connection.exec_driver_sql(row, (rowid,)).one())
     except connection.dialect.loaded_dbapi.Error as error:  # the driver's cursor raises the driver's errors
         raise sa.exc.DatabaseError(query, None, error) from error
-    return high, low
 
 
-def _sqlite_text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
-    return f"hex({column})" if isinstance(kind, sa.types._Binary) else f"CAST({column} AS TEXT)"  # noqa: SLF001
+def _is_plain(line: bytes, tabs: int, empty: int) -> bool:
+    """Whether the line holds nothing that COPY would write otherwise."""
+    counts = (line.count(b"\t"), line.count(b"\n"), line.count(MARK))
+    return counts == (tabs, 1, empty) and not any(char in line for char in SPECIAL)
+
+
+def _escaped(fields: Sequence[str | None]) -> bytes:
+    """The line of these fields."""
+    texts = ("\\N" if field is None else field.translate(ESCAPES) for field in fields)
+    return ("\t".join(texts) + "\n").encode()
+
+
+def _text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
+    """The SQL of the text of a column of SQLite, as PostgreSQL prints the same value."""
+    if isinstance(kind, sa.types._Binary):  # noqa: SLF001 - the only common base of BYTEA and BLOB
+        return f"'\\x' || lower(hex({column}))"
+    if isinstance(kind, sa.Boolean):
+        return f"CASE {column} WHEN 0 THEN 'f' WHEN 1 THEN 't' END"
+    if isinstance(kind, sa.DateTime):
+        # No zeros at the end of the seconds' fraction, and the zone.
+        fraction = f"CASE WHEN {column} LIKE '%.%' THEN rtrim(rtrim({column}, '0'), '.') ELSE {column} END"
+        return f"{fraction} || '+00'"
+    return f"CAST({column} AS TEXT)"

@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,14 +17,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import Carry, Database, Facts, digests
-from obms.databases.postgresql_dump import (
-    KNOWS_TIMEOUT,
-    PostgresqlSnapshot,
-    read_dump,
-    restricted,
-    without_timeout,
-)
-from obms.databases.postgresql_errors import is_missing, load_failed, unreachable
+from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
+from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
+from obms.databases.postgresql_errors import is_missing, unreachable
+from obms.databases.postgresql_load import Loading
 from obms.databases.postgresql_sessions import (
     NOTE,
     OURS,
@@ -40,17 +36,12 @@ from obms.databases.postgresql_sessions import (
     tell_sessions,
 )
 from obms.databases.postgresql_tools import Tools, find_tools
-from obms.databases.processes import write_to
-from obms.errors import DatabaseMissing, GrantMissing, Refused
+from obms.errors import DatabaseMissing, DatabaseUnreachable, GrantMissing, Refused
 
 CONNECT_SECONDS = 10
-CANCEL_SECONDS = 0.1
-CANCEL_ANSWER_SECONDS = 5.0
 WRITER_SECONDS = 20
 # data or index corrupted, input/output error, no such table or column
 DAMAGE = ("XX001", "XX002", "58030", "42P01", "42703")
-# As its errors are told with their SQLSTATE, whatever the language of the server.
-QUIETLY = ("-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 LONGEST_NAME = 36  # bytes, so that what is added still fits
 PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "options")
 
@@ -94,13 +85,15 @@ class Postgresql:
 
     @contextmanager
     def snapshot(self) -> Generator[PostgresqlSnapshot]:
-        with self._moment() as (connection, exported), ThreadPoolExecutor(1) as pool:
+        with self._moment() as (connection, exported), self._session(self.name) as second:
             major = _major(connection)
             tools = find_tools(self.bin_dir, at_least=major)
-            version = _version(connection)
-            # From here on the connection belongs to the thread that counts.
-            counted = pool.submit(_facts, connection, deep=True)
-            with _given_up(connection, counted):
+            names = digests.tables(connection)
+            rows = Rows(
+                sessions=(driver_session(connection), follow(second, exported)),
+                blocks=whole_tables(connection, names),
+            )
+            try:
                 yield PostgresqlSnapshot(
                     command=(
                         *tools.command("pg_dump", self.name),
@@ -110,12 +103,15 @@ class Postgresql:
                         "--encoding=UTF8",
                     ),
                     environment=self._environment(),
-                    counted=counted,
-                    server_version=version,
+                    rows=rows,
+                    revision=digests.revision(connection),
+                    server_version=_version(connection),
                     server_major=major,
                     tools={"pg_dump": tools.version},
                 )
-            counted.result()
+            except BaseException:
+                rows.give_up()
+                raise
 
     @contextmanager
     def _moment(self) -> Iterator[tuple[sa.Connection, str]]:
@@ -167,23 +163,22 @@ class Postgresql:
 
     def load(self, image: Path) -> None:
         tools, major = self.check_tools()
-        environment = self._environment() | {"PGOPTIONS": "-c synchronous_commit=off"}
-        chunks = read_dump(image)
-        write_to(
-            (*tools.command("psql", self.name), *QUIETLY, "-f", "-"),
-            restricted(chunks if major >= KNOWS_TIMEOUT else without_timeout(chunks)),
-            env=environment,
-            error=load_failed,
+        loading = Loading(
+            command=tools.command("psql", self.name),
+            environment=self._environment(),
+            open_session=lambda: self._session(self.name),
+            knows_timeout=major >= KNOWS_TIMEOUT,
         )
+        loading.load(image)
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")
 
     def facts(self, *, digests: bool = True) -> Facts:
-        try:
-            with self.engine.connect() as connection:
-                return _facts(connection, deep=digests)
-        except DBAPIError as error:
-            raise unreachable(error) from error
+        with self._moment() as (connection, exported):
+            if not digests:
+                return _count(connection)
+            with self._session(self.name) as second:
+                return _digest(connection, follow(second, exported))
 
     def replace(
         self, scratch: Database, carry: Carry, *, label: str | None = None, whole: bool = False
@@ -206,10 +201,9 @@ class Postgresql:
 
     def damaged(self) -> bool:
         try:
-            with self.engine.connect() as connection:
-                _facts(connection, deep=True)
-        except DBAPIError as error:
-            return _is_damage(error)
+            self.facts()
+        except DatabaseUnreachable as error:
+            return isinstance(error.__cause__, DBAPIError) and _is_damage(error.__cause__)
         return False
 
     def _replace_fenced(
@@ -348,14 +342,20 @@ class Postgresql:
         return {**os.environ, **{name: str(value) for name, value in given.items() if value}}
 
 
-def _facts(connection: sa.Connection, *, deep: bool) -> Facts:
+def _count(connection: sa.Connection) -> Facts:
     names = digests.tables(connection)
-    return Facts(
-        revision=digests.revision(connection),
-        rows=digests.count(connection, names),
-        digests={name: digests.digest(connection, name) for name in names} if deep else {},
-        problems=tuple(connection.exec_driver_sql(PROBLEMS).scalars()) if deep else (),
+    return Facts(revision=digests.revision(connection), rows=digests.count(connection, names))
+
+
+def _digest(connection: sa.Connection, second: Session) -> Facts:
+    """Rows and digests of all tables, read over both sessions."""
+    rows = Rows(
+        sessions=(driver_session(connection), second),
+        blocks=whole_tables(connection, digests.tables(connection)),
     )
+    rows.add_up()
+    problems = tuple(connection.exec_driver_sql(PROBLEMS).scalars())
+    return replace(rows.facts(digests.revision(connection)), problems=problems)
 
 
 PROBLEMS = """
@@ -384,17 +384,3 @@ def _major(connection: sa.Connection) -> int:
 
 def _version(connection: sa.Connection) -> str:
     return str(connection.exec_driver_sql("SHOW server_version").scalar_one())
-
-
-@contextmanager
-def _given_up(connection: sa.Connection, counted: Future[Facts]) -> Iterator[None]:
-    """When what is done meanwhile fails, the counting is ended too: it may wait for another's lock."""
-    session: Any = connection.connection.driver_connection
-    try:
-        yield
-    except BaseException:
-        while not wait([counted], timeout=CANCEL_SECONDS).done:
-            with suppress(psycopg.Error):  # the session has ended by itself
-                # Not `cancel`, which holds the interpreter up as long as the server does not answer.
-                session.cancel_safe(timeout=CANCEL_ANSWER_SECONDS)
-        raise

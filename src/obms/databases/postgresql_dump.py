@@ -2,12 +2,14 @@
 
 import re
 import secrets
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from obms.databases import Chunks, Facts
+from obms.databases.postgresql_copy import Rows
 from obms.databases.processes import CHUNK, read_from
 from obms.errors import BackupDamaged, BackupFailed
 
@@ -16,8 +18,12 @@ END = b"-- PostgreSQL database dump complete"
 # pg_dump 17 and later write a setting that older servers do not know.
 TRANSACTION_TIMEOUT = b"SET transaction_timeout = 0;\n"
 KNOWS_TIMEOUT = 17
-OWN_RESTRICTION = re.compile(rb"\n\\restrict \w+\n")
+OWN_RESTRICTION = re.compile(rb"\n\\restrict (\w+)\n")
 OWN_LIFTING = re.compile(rb"\n\\unrestrict \w+\s*\Z")
+Edge = Callable[[bytes], bytes]
+# What stands between these lines are blocks of rows that may be loaded in any order.
+ROWS_BEGIN = b"-- Rows, in blocks\n"
+ROWS_END = b"-- End of the rows\n"
 EDGE = 4096  # a dump names itself in its first lines and in its last
 
 
@@ -28,21 +34,45 @@ def is_image(head: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresqlSnapshot:
-    """An exported snapshot: pg_dump reads it while the server itself counts and digests it."""
+    """An exported snapshot: pg_dump writes what is around the rows, two sessions read the rows."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    counted: Future[Facts]
+    rows: Rows
+    revision: str | None
     server_version: str
     server_major: int
     tools: Mapping[str, str]
 
     def chunks(self) -> Chunks:
-        dump = read_from(self.command, env=self.environment, error=BackupFailed)
-        return whole(dump if self.server_major >= KNOWS_TIMEOUT else without_timeout(dump))
+        # One restriction of psql over all of it: the second part of the dump goes on in that of the first.
+        schema = b"".join(self._part("--section=pre-data"))
+        lifting = (
+            OWN_RESTRICTION.sub(rb"\n\\unrestrict \1\n", match[0])
+            if (match := OWN_RESTRICTION.search(schema))
+            else b""
+        )
+        yield OWN_LIFTING.sub(b"\n", schema)
+        yield ROWS_BEGIN
+        try:
+            self.rows.lock()
+            yield from self.rows.chunks()
+        except psycopg.Error as error:
+            raise BackupFailed(detail=str(error).splitlines()[0]) from error
+        yield ROWS_END
+        rest = self._part(
+            "--section=data",
+            "--section=post-data",
+            *(f"--exclude-table-data={name}" for name in sorted({block.name for block in self.rows.blocks})),
+        )
+        yield from edged(rest, without_restriction, lambda end: OWN_LIFTING.sub(lambda _: lifting, end))
+
+    def _part(self, *options: str) -> Chunks:
+        dump = whole(read_from((*self.command, *options), env=self.environment, error=BackupFailed))
+        return dump if self.server_major >= KNOWS_TIMEOUT else without_timeout(dump)
 
     def facts(self) -> Facts:
-        return self.counted.result()
+        return self.rows.facts(self.revision)
 
 
 def whole(dump: Chunks) -> Chunks:
@@ -87,11 +117,19 @@ def restricted(chunks: Chunks) -> Chunks:
     The key is ours alone: that of the dump stands in it, so that it could lift its own restriction.
     """
     yield f"\\restrict {secrets.token_hex(16)}\n".encode()
+    yield from edged(chunks, without_restriction, lambda end: OWN_LIFTING.sub(b"\n", end))
+
+
+def without_restriction(head: bytes) -> bytes:
+    return OWN_RESTRICTION.sub(b"\n", head, count=1)
+
+
+def edged(chunks: Chunks, first: Edge, last: Edge) -> Chunks:
+    """The dump with its first and its last few kilobytes changed."""
     head = next(chunks, b"")
-    edge = OWN_RESTRICTION.sub(b"\n", head[:EDGE], count=1)
-    held = edge + head[EDGE:]
+    held = first(head[:EDGE]) + head[EDGE:]
     for chunk in chunks:
         held += chunk
         yield held[:-EDGE]
         held = held[-EDGE:]
-    yield OWN_LIFTING.sub(b"\n", held)
+    yield last(held)

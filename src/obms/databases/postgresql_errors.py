@@ -2,6 +2,7 @@
 
 import re
 
+import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError, Refused, StorageFailed
@@ -16,6 +17,8 @@ WANTED = (
 )
 SCRIPT_FAILED = 3  # psql's exit status for an error in what it was given to run
 NOT_OF_THE_DUMP = re.compile(r": +(53|57|58)[0-9A-Z]{3}: ")  # no resources, ended by an operator, the system
+
+NOT_OF_THE_ROWS = ("08", "53", "57", "58")
 
 
 def is_missing(error: DBAPIError) -> bool:
@@ -42,4 +45,15 @@ def load_failed(*, name: str, detail: str, status: int) -> ObmsError:
         return Refused(detail="psql is older than its security release of August 2025", hint=OLD_PSQL)
     if MISSING_HERE.search(detail):
         return Refused(detail=detail, hint=WANTED)
+    return BackupDamaged(name=name, detail=detail)
+
+
+def block_failed(name: str, error: psycopg.Error) -> ObmsError:
+    """What PostgreSQL tells of rows that it does not take: as `load_failed`, for a session of ours."""
+    detail = f"PostgreSQL says: {error}".splitlines()[0]
+    code = error.sqlstate or ""
+    if code == DISK_FULL:
+        return StorageFailed(detail=detail, hint=SERVER_FULL)
+    if not code or code.startswith(NOT_OF_THE_ROWS):
+        return DatabaseUnreachable(detail=detail)
     return BackupDamaged(name=name, detail=detail)

@@ -1,7 +1,7 @@
 """Sessions beside a PostgreSQL database: what is done to it from outside of it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Event
@@ -31,6 +31,7 @@ UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statem
 DEADLOCK = "40P01"
 # Where a role that may not connect to the first is let in, as a rule.
 MAINTENANCE = ("postgres", "template1")
+CANCEL_SECONDS = 5.0
 
 
 def lock_out_writers(fence: sa.Connection, tables: Sequence[str], seconds: float) -> None:
@@ -103,6 +104,16 @@ def ending_sessions(
         finally:
             over.set()
             ended.result()
+
+
+def cancel(sessions: Iterable[Session]) -> None:
+    """End what other threads have these sessions do; one that has ended by itself is none to end.
+
+    Not by their `cancel`, which holds the interpreter up as long as the server does not answer.
+    """
+    for session in sessions:
+        with suppress(psycopg.Error):
+            session.cancel_safe(timeout=CANCEL_SECONDS)
 
 
 def label_database(server: Session, name: str, note: str | None) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from tempfile import TemporaryFile
 from typing import IO
 
@@ -21,6 +23,8 @@ def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: F
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, env=env) as child,
     ):
         assert child.stdout is not None
+        with suppress(OSError):  # a larger pipe lets it work ahead; the system may allow no more
+            fcntl(child.stdout.fileno(), F_SETPIPE_SZ, CHUNK)
         try:
             while chunk := child.stdout.read(CHUNK):
                 yield chunk

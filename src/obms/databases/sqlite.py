@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -216,11 +217,7 @@ class Sqlite:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_name(f".{self.path.name}.{uuid4().hex}.restoring")
         try:
-            with (
-                closing(connect(scratch.path)) as source,
-                closing(connect(fresh, mode="rwc")) as target,
-            ):
-                source.backup(target)
+            _move_content(scratch, fresh)
             _sync(fresh)
             aside = self._set_aside()
             fresh.replace(self.path)
@@ -321,26 +318,27 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _facts(database: Sqlite, *, deep: bool) -> Facts:
+    """The facts; SQLite's own checks, which are one long statement, run beside the digests."""
     try:
-        with database.engine.connect() as connection:
-            problems: list[str] = []
-            if deep:
-                problems = [
-                    row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"
-                ]
-                problems += [
-                    f"{row[0]} row {row[1]} refers to a missing row of {row[2]}"
-                    for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
-                ]
+        with ThreadPoolExecutor(1) as beside, database.engine.connect() as connection:
+            problems = beside.submit(_problems, database.engine) if deep else None
             names = digests.tables(connection)
             return Facts(
                 revision=digests.revision(connection),
                 rows=digests.count(connection, names),
                 digests={name: digests.digest(connection, name) for name in names} if deep else {},
-                problems=tuple(problems),
+                problems=problems.result() if problems else (),
             )
     except DBAPIError as error:
         raise failure(error, database.path) from error
+
+
+def _problems(engine: sa.Engine) -> tuple[str, ...]:
+    """What SQLite finds wrong with the file and with its references, the first of them."""
+    with engine.connect() as connection:
+        damage = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+        missing = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
+    return (*damage, *(f"{row[0]} row {row[1]} refers to a missing row of {row[2]}" for row in missing))
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -348,6 +346,18 @@ def _begin(connection: sa.Connection) -> None:
     # moment. A writer takes its lock at once, so that it never fails half-way for a newer write.
     immediate = connection.get_execution_options().get("writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _move_content(scratch: Sqlite, fresh: Path) -> None:
+    """Give the content of `scratch` the new name `fresh`; it is copied where that is another file system."""
+    scratch.engine.dispose()
+    with closing(connect(scratch.path)) as source:
+        busy = source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy or scratch.path.stat().st_dev != fresh.parent.stat().st_dev:
+            with closing(connect(fresh, mode="rwc")) as target:
+                source.backup(target)
+            return
+    scratch.path.rename(fresh)
 
 
 def _match_page_size(source: Any, target: Any) -> None:
