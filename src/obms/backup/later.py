@@ -48,7 +48,8 @@ def catch_up(backups: Backups) -> str | None:
 
 
 def _append_missing(backups: Backups, journal: Journal) -> None:
-    began, mark = backups.clock(), _last_mark(journal)
+    began = backups.clock()
+    mark = _last_mark(journal, began)
     since = None if mark is None else mark - MARGIN
     known = {_digest(line.entry) for line in journal.read(since=since.date() if since else None) if line.own}
     with backups.database.engine.connect() as connection:
@@ -59,13 +60,15 @@ def _append_missing(backups: Backups, journal: Journal) -> None:
     journal.append([{MARK: began.isoformat()}])
 
 
-def _last_mark(journal: Journal) -> datetime | None:
+def _last_mark(journal: Journal, now: datetime) -> datetime | None:
+    """Of those that do not lie ahead of the clock: one that was ahead would hide what came later."""
     for path in reversed(journal.files()):
-        marks = [
-            line.entry[MARK] for line in journal.read_file(path, Tally()) if line.own and MARK in line.entry
-        ]
-        if marks:
-            return datetime.fromisoformat(max(marks))
+        lines = journal.read_file(path, Tally())
+        marks = (
+            datetime.fromisoformat(line.entry[MARK]) for line in lines if line.own and MARK in line.entry
+        )
+        if mark := max((mark for mark in marks if mark <= now), default=None):
+            return mark
     return None
 
 
@@ -152,7 +155,8 @@ def count_later(backups: Backups, origin: Storage, since: datetime, *, believe_a
 def keeping(backups: Backups, scratch: Database, origin: Storage, *, believe_all: bool) -> Generator[Keeping]:
     """Bring the journal into `scratch`, and give what brings the live database's own over it.
 
-    Where the folder of the journal is lost, the stores are asked for it, and `origin` of the backup.
+    `origin` of the backup is asked for what the folder of the journal lacks; where that is lost, so are
+    the stores.
     What another server sealed is believed where `believe_all` says so, and where no SECRET_KEY
     is there to tell it by.
     """
@@ -179,18 +183,20 @@ def _replay(keeping: Keeping, scratch: Database, origin: Storage, *, believe_all
 
 
 def _lines(keeping: Keeping, origin: Storage) -> Iterator[Line]:
+    """First what the stores alone tell, then the folder: one that was lost and begun anew is the younger."""
     journal = keeping.backups.later.journal
-    if journal.exists():
-        keeping.found = True
-        yield from journal.read(keeping.tally)
-        return
-    for storage in (origin, *(store.storage for store in keeping.backups.stores)):
+    here = journal.exists()
+    others = () if here else keeping.backups.stores
+    for storage in (origin, *(store.storage for store in others)):
         try:
             for line in read_shipped(journal, storage, keeping.tally):
                 keeping.found = True
                 yield line
         except StorageFailed as error:
             keeping.unread = f"a store could not be asked: {error}"
+    if here:
+        keeping.found = True
+        yield from journal.read(keeping.tally)
 
 
 def _believed(keeping: Keeping, lines: Iterator[Line], *, believe_all: bool) -> Iterator[Entry]:

@@ -53,8 +53,7 @@ def drop_shipped(storage: Storage, moment: datetime) -> list[str]:
 def _ship_file(storage: Storage, path: Path, ends: dict[str, int]) -> tuple[int, int]:
     """Send what the store lacks of one file; from where to where."""
     with path.open("rb") as file:
-        # Two files of one day, of a server that was set up anew, are told apart by their beginnings.
-        name = f"{path.name.removesuffix(END)}.{hashlib.sha256(file.readline()).hexdigest()[:8]}"
+        name = _name_of(path)
         first = start = file.seek(ends.get(name, 0))
         while lines := _whole_lines(file.read(SLICE)):
             end = start + len(lines)
@@ -64,14 +63,25 @@ def _ship_file(storage: Storage, path: Path, ends: dict[str, int]) -> tuple[int,
     return first, start
 
 
+def _name_of(path: Path) -> str:
+    """Two files of one day, of a server that was set up anew, are told apart by their beginnings."""
+    with path.open("rb") as file:
+        return f"{path.name.removesuffix(END)}.{hashlib.sha256(file.readline()).hexdigest()[:8]}"
+
+
 def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
 def read_shipped(journal: Journal, storage: Storage, tally: Tally) -> Iterator[Line]:
-    """The entries that a store holds, in the order of writing; some may come twice."""
+    """The entries of the files that a store holds and the folder does not, as they were written.
+
+    Some may come twice.
+    """
+    here = {_name_of(path) for path in journal.files()}
     for name in list(storage.names(PREFIX)):
-        if NAME.fullmatch(name):
+        match = NAME.fullmatch(name)
+        if match and match["file"] not in here:
             with suppress(BackupNotFound):
                 yield from journal.read_lines(b"".join(storage.get(name)).splitlines(keepends=True), tally)
 
