@@ -9,6 +9,9 @@ from tests.machine.rules import ended, rule
 from tests.machine.world import World
 from tests.real_faults import dump_that
 
+# It is missing, or damaged.
+NO_DATABASE = (3, 4)
+
 
 @rule(8)
 def back_up(world: World) -> Iterator[str]:
@@ -18,7 +21,7 @@ def back_up(world: World) -> Iterator[str]:
 
 def _judge_run(world: World, ending: Ending) -> Iterator[str]:
     if world.live is None:
-        yield from ended(ending, 3)
+        yield from ended(ending, *NO_DATABASE)
         return
     # What was damaged in the folder cannot be copied, and a store keeps what it has under a name.
     yield from ended(ending, *((0, 9) if _something_cannot_be_copied(world) else (0,)))
@@ -40,7 +43,7 @@ def _something_cannot_be_copied(world: World) -> bool:
 @rule(2)
 def back_up_unproven(world: World) -> Iterator[str]:
     ending = world.do("backup", "run", "--no-prove", "--json")
-    yield from ended(ending, 0 if world.live else 3)
+    yield from ended(ending, *((0,) if world.live else NO_DATABASE))
 
 
 @rule(5)
@@ -57,7 +60,7 @@ def back_up_on_a_full_disk(world: World) -> Iterator[str]:
     with world.full_disk():
         ending = world.do("backup", "run", "--json")
     # 6: it was published, and for want of room it could not be proven.
-    yield from ended(ending, 0, 6, 9) if world.live else ended(ending, 3, 9)
+    yield from ended(ending, 0, 6, 9) if world.live else ended(ending, *NO_DATABASE, 9)
 
 
 @rule(2)
@@ -72,7 +75,7 @@ def back_up_with_a_dying_dump(world: World) -> Iterator[str]:
         if not (folder / name).exists() and (server.bin_dir / name).exists():
             (folder / name).symlink_to(server.bin_dir / name)
     ending = world.do("backup", "run", "--json", PG_BIN_DIR=str(folder))
-    yield from ended(ending, 4 if world.live else 3)
+    yield from ended(ending, *((4,) if world.live else NO_DATABASE))
 
 
 @rule(3)
@@ -83,6 +86,7 @@ def verify(world: World) -> Iterator[str]:
     ending = world.do("backup", "verify", file)
     if not (bad := world.spoiled.get(file, set()) - {VERDICT_END}):
         yield from ended(ending, 0)
+        world.spoiled.pop(file, None)
         if ending.status == 0 and not any(b.file == file and b.proven for b in world.catalog()):
             yield f"{file} verifies, and is not listed as proven"
     else:

@@ -24,6 +24,18 @@ def lose_the_database(world: World) -> Iterator[str]:
 
 
 @rule(1)
+def damage_the_database(world: World) -> Iterator[str]:
+    """The head of the SQLite file is overwritten, so that it cannot be read."""
+    if world.deployment.postgres is not None or world.live is None or not world.good_ones():
+        return
+    world.look()
+    with (world.deployment.folder / "data" / "openbadges.db").open("r+b") as file:
+        file.write(b"damaged in its head")
+    world.live = None
+    yield from ()
+
+
+@rule(1)
 def lose_the_folder(world: World) -> Iterator[str]:
     if not world.images(world.store) and world.live is None:
         return

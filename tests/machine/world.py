@@ -25,9 +25,9 @@ from tests.real_faults import fill_disk, small_disk, wait_until
 
 DISK_KILOBYTES = 48 * 1024
 POINTS = 150  # of a command that was not seen yet
-FOREIGN = {
-    "notes.txt": b"whose is this?",
-    "dump of last year.sql.gz": b"\x1f\x8b not ours",
+FOREIGN = {"notes.txt": b"whose is this?", "dump of last year.sql.gz": b"\x1f\x8b not ours"}
+# With these in the folder no day of the journal is ever too old.
+NAMED_LIKE_OURS = {
     "sqlite_backup_2020-01-01_00-00-00.db.gz": b"named like ours",
     "postgres_backup_2020-01-01_00-00-00.sql.gz": b"named like ours too",
 }
@@ -44,6 +44,7 @@ class World:
     ahead: int = 0
     went_back: bool = False
     live: Moment | None = None
+    foreign: dict[str, bytes] = field(default_factory=lambda: dict(FOREIGN))
     known: list[str] = field(default_factory=list)
     achievements: list[str] = field(default_factory=list)
     local: dict[str, Moment] = field(default_factory=dict)
@@ -128,19 +129,19 @@ class World:
     def catalog(self, folder: Path | None = None) -> list[Backup]:
         """Newest first, without those that somebody else has put there."""
         found = read_catalog(Folder(folder or self.folder), self.trusted)
-        return [backup for backup in found if backup.file not in FOREIGN]
+        return [backup for backup in found if backup.file not in NAMED_LIKE_OURS]
 
     @property
     def trusted(self) -> str | None:
         return self.deployment.backups.trusted
 
     def put_foreign(self) -> None:
-        for name, content in FOREIGN.items():
+        for name, content in self.foreign.items():
             (self.folder / name).write_bytes(content)
 
     def images(self, folder: Path) -> list[str]:
         names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-        return [name for name in names if IMAGE.fullmatch(name) and name not in FOREIGN]
+        return [name for name in names if IMAGE.fullmatch(name) and name not in NAMED_LIKE_OURS]
 
     def draw_image(self) -> str | None:
         """One of the images, but for those that the next command sweeps away."""
