@@ -35,7 +35,7 @@ def _judge_run(world: World, ending: Ending) -> Iterator[str]:
 
 def _something_cannot_be_copied(world: World) -> bool:
     stored = set(world.images(world.store))
-    return bool(world.spoiled) or any(
+    return any(world.spoiled.values()) or any(
         not same_content(world.local[file], world.stored.get(file)) for file in stored if file in world.local
     )
 
@@ -95,7 +95,7 @@ def verify(world: World) -> Iterator[str]:
             yield f"{file} was damaged ({bad}) and judged, and is listed as proven"
 
 
-@rule(2)
+@rule(3)
 def prune(world: World) -> Iterator[str]:
     yield from ended(world.do("backup", "prune", "--yes"), 0)
 

@@ -73,9 +73,14 @@ def damage(world: World) -> Iterator[str]:
 
 
 def _spoil(world: World, file: str, end: str, content: bytes) -> None:
-    (world.folder / (file + end)).write_bytes(content)
+    """Change it. Two backups of the same content are the same bytes: what is swapped may be whole again."""
+    path = world.folder / (file + end)
+    whole = world.whole.setdefault(path.name, path.read_bytes())
+    path.write_bytes(content)
     world.spoiled.setdefault(file, set()).add(end or "image")
-    world.said += f"{file}{end} is changed "
+    if content == whole:
+        world.spoiled[file].discard(end or "image")
+    world.said += f"{path.name} is changed "
 
 
 def _flip(world: World, file: str, end: str) -> None:
@@ -110,7 +115,7 @@ def _swap(world: World, file: str, end: str) -> None:
         _spoil(world, other, end, mine)
 
 
-@rule(3)
+@rule(4)
 def time_passes(world: World) -> Iterator[str]:
     leap = world.chance.choice(LEAPS)
     if world.chance.random() < 0.2:

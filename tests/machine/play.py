@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from obms.backup.manifest import MANIFEST_END
 from tests.machine import of_backups, of_badges, of_losses, of_restores
 from tests.machine.moments import Moment, same_content
 from tests.machine.rules import RULES
@@ -96,7 +97,14 @@ def _judged(world: World, step: Step) -> Iterator[str]:
         if not path.exists() or path.read_bytes() != content:
             yield f"the foreign file {name} was touched"
     _remember(world, files, live)
-    world.spoiled = {file: ends for file, ends in world.spoiled.items() if file in files}
+    names = {path.name for path in world.folder.iterdir()}
+    world.spoiled = {
+        file: ends for file, ends in world.spoiled.items() if {file, file + MANIFEST_END} & names
+    }
+    world.whole = {name: content for name, content in world.whole.items() if name in names}
+    for backup in world.catalog():
+        if backup.state == "damaged" and not world.spoiled.get(backup.file):
+            yield f"{backup.file} is damaged, and nothing was done to it: {backup.problem}"
 
 
 def _remember(world: World, files: Sequence[str], live: Moment | None) -> None:

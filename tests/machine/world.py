@@ -50,6 +50,7 @@ class World:
     local: dict[str, Moment] = field(default_factory=dict)
     stored: dict[str, Moment] = field(default_factory=dict)
     spoiled: dict[str, set[str]] = field(default_factory=dict)
+    whole: dict[str, bytes] = field(default_factory=dict)
     pinned: set[str] = field(default_factory=set)
     journal: Held = field(default_factory=Held)
     shipped: Held = field(default_factory=Held)
@@ -151,7 +152,9 @@ class World:
 
     def good_ones(self) -> list[str]:
         """The proven ones that nothing was done to."""
-        return [backup.file for backup in self.catalog() if backup.proven and backup.file not in self.spoiled]
+        return [
+            backup.file for backup in self.catalog() if backup.proven and not self.spoiled.get(backup.file)
+        ]
 
     def lose_folder(self) -> None:
         for path in self.folder.iterdir():
