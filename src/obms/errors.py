@@ -303,4 +303,5 @@ class Gone(ObmsError):
 class Conflict(ObmsError):
     """{detail}."""
 
+    exit_code = 8
     status = 409

@@ -74,4 +74,4 @@ def require_good(verdict: "Verdict") -> None:
     if verdict.outcome == "bad" and verdict.level is None:
         raise BackupDamaged(name=verdict.id, detail=verdict.reason)
     hint = {"hint": verdict.hint} if verdict.hint else {}
-    raise NotProven(name=verdict.id, detail=f"{verdict.outcome}: {verdict.reason}", **hint)
+    raise NotProven(name=verdict.id, detail=f"{verdict.outcome}: {verdict.reason.removesuffix('.')}", **hint)
