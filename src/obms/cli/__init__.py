@@ -63,7 +63,7 @@ def _end(_signal: int, _frame: object) -> NoReturn:
 
 
 def _tell(error: ObmsError) -> int:
-    typer.echo(f"obms: {error} {error.hint} (exit {error.exit_code})", err=True)
+    typer.echo(" ".join(filter(None, (f"obms: {error}", error.hint, f"(exit {error.exit_code})"))), err=True)
     return error.exit_code
 
 
