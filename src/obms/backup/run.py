@@ -67,8 +67,9 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
             with time_limit(backups.timeout, lambda: stages.current, record_failure):
                 clean_up(backups)
                 backups = replace(backups, chain=with_own_key(backups.chain))
-                journal_problem = catch_up(backups)
                 manifest = create(backups, reason=reason, stages=stages)
+                # After it: a database that is not there is told once.
+                journal_problem = catch_up(backups)
                 stages.begin("prove")
                 verdict = prove(backups, manifest) if prove_it else None
                 made = Run(
