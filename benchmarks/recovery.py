@@ -106,15 +106,22 @@ def demonstrate(deployment: Deployment, credentials: int, lost_credentials: int)
         verdict = told("backup verify", deployment.must("backup", "verify", backup["id"], "--json"))
         judge("every sampled badge verifies", verdict["level"] == "proven")
         told("restore --undo", deployment.must("restore", "--undo", "--yes", "--json"))
-        judge("undo brings the other state back", facts(deployment).digests == lost.digests)
+        undone = facts(deployment)
+        show("tables that differ after undo", f"{differing(lost, undone)}")
+        judge("undo brings the other state back", undone.digests == lost.digests)
+
+
+def differing(before: Facts, after: Facts) -> list[str]:
+    """The tables whose rows are not the same."""
+    return sorted(name for name in before.digests if before.digests[name] != after.digests[name])
 
 
 def back(before: Facts, after: Facts) -> bool:
     """Whether all is as it was, but for the revocations that a restore keeps."""
-    changed = {name for name in before.digests if before.digests[name] != after.digests[name]}
-    show("tables that differ", f"{sorted(changed)}, rows {dict(after.rows)}")
+    changed = differing(before, after)
+    show("tables that differ", f"{changed}, rows {dict(after.rows)}")
     kept = {"revocations", "status_entries", "status_lists"}
-    return changed <= kept and before.rows["credentials"] == after.rows["credentials"]
+    return kept.issuperset(changed) and before.rows["credentials"] == after.rows["credentials"]
 
 
 def lose(url: str, wanted: int) -> None:

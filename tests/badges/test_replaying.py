@@ -9,7 +9,7 @@ from obms.badges import Site, credentials, examining, statuses
 from obms.badges.replaying import count_known, replay
 from obms.badges.standings import read_standing, standings_since
 from obms.domain import REVOCATION, SUSPENSION, Achievement
-from obms.schema import issuers, status_entries
+from obms.schema import issuers, revocations, status_entries, status_lists
 from tests.badges.conftest import Clock, add_profiles, issue
 from tests.badges.test_carrying import copy_rows, older
 
@@ -63,6 +63,21 @@ def test_what_was_revoked_later_is_revoked_again_with_its_reason_and_its_time(
         assert statuses.read_status(older, id) == statuses.read_status(connection, id)
     assert weights(older, entries) == []
     assert count_known(connection, entries) == 2
+
+
+def test_what_a_database_knows_already_changes_nothing_in_it(
+    connection: sa.Connection, older: sa.Connection, site: Site, achievement: Achievement
+) -> None:
+    """Its lists stay signed, with the time at which they changed: an undo gives back just what was there."""
+    ids = [issue(connection, site, achievement) for _ in range(4)]
+    actions = ("delete", "revoke", "suspend", "delete")
+    entries = [told(connection, site, action, id) for action, id in zip(actions, ids, strict=True)]
+    connection.execute(sa.update(status_lists).values(signed_at=status_lists.c.changed_at))
+    copy_rows(connection, older)
+    assert weights(older, entries) == []
+    for table in (status_lists, status_entries, revocations):
+        rows = [set(each.execute(sa.select(table)).all()) for each in (connection, older)]
+        assert rows[0] == rows[1], table.name
 
 
 def test_a_badge_that_the_backup_does_not_hold_is_revoked_in_its_place(

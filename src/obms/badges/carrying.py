@@ -141,12 +141,14 @@ def insert_revocations(new: sa.Connection, rows: Sequence[Row]) -> list[Row]:
 
 
 def set_bits(new: sa.Connection, rows: Sequence[Row], changed_at: datetime, *, value: bool = True) -> None:
-    """Set the bits, or clear them, and have the signed lists signed anew."""
+    """Set the bits, or clear them, and have the lists in which one changed signed anew."""
     entries, held = status_entries, status_lists.c.changed_at
     latest = sa.literal(changed_at, held.type)
     for purpose in {row["purpose"] for row in rows}:
         ids = [row["credential_id"] for row in rows if row["purpose"] == purpose]
-        here = sa.and_(entries.c.credential_id.in_(ids), entries.c.purpose == purpose)
+        here = sa.and_(
+            entries.c.credential_id.in_(ids), entries.c.purpose == purpose, entries.c.value != value
+        )
         new.execute(
             sa.update(status_lists)
             .where(status_lists.c.id.in_(sa.select(entries.c.list_id).where(here)))
