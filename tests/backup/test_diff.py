@@ -22,7 +22,7 @@ from tests.backup.test_revocations_outlive import lose_database, valid_ids
 from tests.deployment import Deployment
 from tests.postgres import clean_environment
 
-MANY = 20_000
+MANY = 12_000
 
 
 def differences(server: Deployment, *names: str) -> Any:
