@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from obms.backup.storage import write_all
+from obms.backup.storage import sync_folder, write_all
 from obms.errors import KeyMissing, StorageFailed
 from obms.observe import Clock, Event, Hook
 
@@ -84,7 +84,7 @@ class Journal:
         with _storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if _append(path, lines):
-                _sync(self.folder)
+                sync_folder(self.folder)
 
     def _today(self) -> date:
         """Days never go back, whatever the clock does: what is dropped by its day is older than the rest."""
@@ -269,11 +269,3 @@ def _storage_errors(folder: Path) -> Iterator[None]:
             detail=f"{error.filename or folder}: {error.strerror or error}",
             hint="Revocations are in the database alone until the journal can be written again.",
         ) from error
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

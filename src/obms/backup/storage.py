@@ -58,7 +58,7 @@ class Folder:
                     partial.replace(self.path / name)
                 else:
                     self._publish_new(partial, name)
-                _sync(self.path)
+                sync_folder(self.path)
         except BaseException:
             with suppress(OSError):
                 partial.unlink()
@@ -104,7 +104,7 @@ class Folder:
     def remove(self, name: str) -> None:
         with _storage_errors(self.path):
             (self.path / name).unlink(missing_ok=True)
-            _sync(self.path)
+            sync_folder(self.path)
 
     def sweep(self) -> None:
         with _storage_errors(self.path):
@@ -132,7 +132,8 @@ def _storage_errors(folder: Path) -> Iterator[None]:
         raise StorageFailed(detail=f"{error.filename or folder}: {error.strerror or error}") from error
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync does the content of a file."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
