@@ -5,6 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# In memory where the system has a place for that: the tests write much, and all of it is thrown away.
+TEST_TMPDIR ?= $(shell test "$$(df -m --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4000 2>/dev/null \
+	&& echo /dev/shm || echo "$${TMPDIR:-/tmp}")
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -22,7 +26,7 @@ run: $(VENV)/run.stamp ## Run the server at http://localhost:3000, with sample b
 	@exec $(BIN)/obms serve $(ARGS)
 
 test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word" chooses some
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(VENV)/dev.stamp ## Check style, types and the layers
 	$(BIN)/ruff check

@@ -129,7 +129,7 @@ def test_s5_sixteen_clients_at_once_on_a_fresh_server_make_one_key_and_no_broken
         with deployment.database.engine.execution_options(writing=True).begin() as connection:
             connection.execute(sa.delete(status_lists))
             connection.execute(sa.delete(signing_keys))
-        barrier = Barrier(CLIENTS)
+        barrier = Barrier(CLIENTS, timeout=60)
         with ThreadPoolExecutor(CLIENTS) as pool:
             answers = list(
                 pool.map(lambda number: _issue_some(address, badge, barrier, number), range(CLIENTS))
