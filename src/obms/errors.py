@@ -305,3 +305,15 @@ class Conflict(ObmsError):
 
     exit_code = 8
     status = 409
+
+
+class TooLarge(ObmsError):
+    """The file is larger than {limit} bytes."""
+
+    status = 413
+
+
+class UnsupportedMedia(ObmsError):
+    """{detail}."""
+
+    status = 415

@@ -7,6 +7,7 @@ from obms import app
 from obms.app import Server
 from obms.web import (
     achievements,
+    assets,
     credentials,
     envelope,
     front,
@@ -31,7 +32,7 @@ def create_app(server: Server) -> FastAPI:
     api.state.started = server.site.clock()
     api.add_middleware(envelope.Envelope)
     problems.install(api)
-    for router in (front.router, health.router, published.router, version2.router):
+    for router in (front.router, health.router, published.router, assets.router, version2.router):
         api.include_router(router)
     for prefix in ("", "/v3"):
         for router in (issuers.router, achievements.router, credentials.router, status_lists.router):

@@ -9,6 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 1024 * 1024
+# A picture of 5 MB, in base64 too.
+UPLOAD_LIMIT = 7 * 1024 * 1024
+UPLOADS = ("/assets", "/verify")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -34,7 +37,7 @@ class Envelope:
                 headers["referrer-policy"] = "no-referrer"
             await send(message)
 
-        await self.app(scope, _bounded(receive), send_with_headers)
+        await self.app(scope, _bounded(receive, limit_of(scope["path"])), send_with_headers)
 
 
 def _request_id(headers: Headers) -> str:
@@ -43,15 +46,20 @@ def _request_id(headers: Headers) -> str:
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _bounded(receive: Receive) -> Receive:
+def limit_of(path: str) -> int:
+    """How many bytes a body may have."""
+    return UPLOAD_LIMIT if path.endswith(UPLOADS) else BODY_LIMIT
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
     received = 0
 
     async def receive_bounded() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > BODY_LIMIT:
-            raise HTTPException(413, f"The body is larger than {BODY_LIMIT} bytes.")
+        if received > limit:
+            raise HTTPException(413, f"The body is larger than {limit} bytes.")
         return message
 
     return receive_bounded
