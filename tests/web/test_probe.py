@@ -187,6 +187,21 @@ def test_an_image_that_is_none_is_found(judge: Judge, rows: Rows) -> None:
     assert failed(judge()) == {"images open"}
 
 
+@pytest.mark.parametrize("deployment", ["sqlite"], indirect=True)
+def test_an_image_that_is_cut_short_is_found_though_it_begins_well(judge: Judge, rows: Rows) -> None:
+    name = images.c.media_type == "image/png"
+    rows.execute(sa.update(images).where(name).values(content=sa.func.substr(images.c.content, 1, 70)))
+    assert failed(judge()) == {"images open"}
+
+
+@pytest.mark.parametrize("deployment", ["sqlite"], indirect=True)
+def test_a_badge_that_cannot_be_baked_is_found(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obms.badges.baking.bake", lambda picture, _badge: picture.content)
+    checks = judge()
+    assert failed(checks) == {"images open"}
+    assert "does not hold its badge" in checks["images open"].detail
+
+
 def test_lists_that_do_not_answer_are_found(server: Server, rows: Rows) -> None:
     rows.execute(sa.text("UPDATE achievements SET criteria = '17'"))
     checks = {check.name: check for check in probe(lambda _database: server)(server.database)}

@@ -14,21 +14,17 @@ from openbadgeslib.errors import LibOpenBadgesException
 from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_integrity_proof
 
 from obms.badges import Site, credentials, keys
+from obms.badges.images import Asset, judge
+from obms.badges.images import find as find_image
 from obms.badges.statuses import DELETED
-from obms.domain import PURPOSES, Purpose
+from obms.domain import PURPOSES, REVOCATION, Purpose
+from obms.errors import ObmsError
 from obms.schema import achievements, images, issuers, revocations, signing_keys, status_entries, status_lists
 from obms.schema import credentials as table
 from obms.specs import Json
 
 # At most this many of each stratum, so that a sample stays at about forty.
 FEW, EACH, WINDOW = 2, 12, 2000
-MAGIC = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/webp": (b"RIFF",),
-    "image/svg+xml": (b"<", b"\xef\xbb\xbf<"),
-}
 
 
 def sample(connection: sa.Connection, now: datetime) -> list[credentials.Kept]:
@@ -232,17 +228,18 @@ def _signs(site: Site, key: keys.SigningKey) -> bool:
 
 
 def unopened_images(connection: sa.Connection) -> tuple[list[str], int]:
-    """Of a sample the images that do not start as their media type does, and how many were looked at."""
-    size = max(len(start) for starts in MAGIC.values() for start in starts)
-    head = sa.func.substr(images.c.content, 1, size, type_=sa.LargeBinary())
-    query = sa.select(images.c.name, images.c.media_type, head.label("head"))
-    ends = (query.order_by(images.c.id).limit(EACH), query.order_by(images.c.id.desc()).limit(EACH))
-    rows = {row.name: row for end in ends for row in connection.execute(end)}
-    return [name for name, row in rows.items() if not _opens(row.media_type, bytes(row.head))], len(rows)
+    """Of a sample the images that are not whole or not of their media type, and how many were looked at."""
+    ids = sa.select(images.c.name)
+    ends = (ids.order_by(images.c.id).limit(EACH), ids.order_by(images.c.id.desc()).limit(EACH))
+    names = dict.fromkeys(name for end in ends for name in connection.execute(end).scalars())
+    return [name for name in names if not _opens(find_image(connection, name))], len(names)
 
 
-def _opens(media_type: str, head: bytes) -> bool:
-    return head.startswith(MAGIC.get(media_type, (b"\x00never",)))
+def _opens(asset: Asset) -> bool:
+    try:
+        return judge(asset.content).media_type == asset.media_type
+    except ObmsError:
+        return False
 
 
 def forge(kept: credentials.Kept) -> str:
@@ -260,6 +257,10 @@ def purposes_of(connection: sa.Connection, credential_id: str) -> set[Purpose]:
     """For what a credential is revoked or suspended, by the revocations."""
     query = sa.select(revocations.c.purpose).where(revocations.c.credential_id == credential_id)
     return set(connection.execute(query).scalars())
+
+
+def is_revoked(connection: sa.Connection, credential_id: str) -> bool:
+    return REVOCATION in purposes_of(connection, credential_id)
 
 
 def counts(connection: sa.Connection, tables: Iterable[sa.Table]) -> dict[str, int]:

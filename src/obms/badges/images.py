@@ -158,10 +158,16 @@ def find(connection: sa.Connection, name: str) -> Asset:
     return Asset(**{**row._mapping, "content": bytes(row.content)})
 
 
-def asset_name(site_url: str, url: str) -> str | None:
-    """The name of the asset that a URL speaks of; None if it is not one of this server."""
-    prefix = f"{site_url}/assets/"
-    return url.removeprefix(prefix) if url.startswith(prefix) else None
+def find_by_url(connection: sa.Connection, site: Site, url: str) -> Picture | None:
+    """The picture at a URL, if that is one of this server or holds it itself; nothing is fetched."""
+    prefix = f"{site.base_url}/assets/"
+    try:
+        if url.startswith(prefix):
+            asset = find(connection, url.removeprefix(prefix))
+            return Picture(media_type=asset.media_type, content=asset.content)
+        return judge(read_data_url(url)) if url.startswith("data:") else None
+    except (NotFound, Invalid, UnsupportedMedia, TooLarge):
+        return None
 
 
 def read_data_url(url: str) -> bytes:

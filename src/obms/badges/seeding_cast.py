@@ -85,7 +85,11 @@ def _picture_url(site_url: str, seed: int, number: int) -> str:
 
 
 def picture_name(seed: int, number: int) -> str:
-    return f"seed-{seed}-{number}.png"
+    return f"seed-{seed}-{number}.{'svg' if _is_vector(number) else 'png'}"
+
+
+def _is_vector(number: int) -> bool:
+    return number % 3 == 1
 
 
 def _issuer(site_url: str, seed: int, number: int) -> Issuer:
@@ -148,17 +152,25 @@ def picture(red: int, green: int, blue: int) -> bytes:
     )
 
 
+def vector(red: int, green: int, blue: int) -> bytes:
+    """A small SVG of one colour."""
+    circle = f'<circle cx="5" cy="5" r="5" fill="#{red:02x}{green:02x}{blue:02x}"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10">{circle}</svg>'.encode()
+
+
 def image_rows(cast: Cast) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": seeded_id(cast.seed, "image", number),
-            "name": picture_name(cast.seed, number),
-            "media_type": "image/png",
-            "content": picture(*hashlib.sha256(f"{cast.seed}/{number}".encode()).digest()[:3]),
-            "created_at": OPENED,
-        }
-        for number in range(max(len(ISSUERS), len(ACHIEVEMENTS)))
-    ]
+    return [_image_row(cast.seed, number) for number in range(max(len(ISSUERS), len(ACHIEVEMENTS)))]
+
+
+def _image_row(seed: int, number: int) -> dict[str, Any]:
+    draw = vector if _is_vector(number) else picture
+    return {
+        "id": seeded_id(seed, "image", number),
+        "name": picture_name(seed, number),
+        "media_type": "image/svg+xml" if _is_vector(number) else "image/png",
+        "content": draw(*hashlib.sha256(f"{seed}/{number}".encode()).digest()[:3]),
+        "created_at": OPENED,
+    }
 
 
 def user_rows(site: Site, cast: Cast) -> dict[str, list[dict[str, Any]]]:

@@ -8,6 +8,7 @@ from obms.app import Server
 from obms.web import (
     achievements,
     assets,
+    baked,
     credentials,
     envelope,
     front,
@@ -37,6 +38,8 @@ def create_app(server: Server) -> FastAPI:
     for prefix in ("", "/v3"):
         for router in (issuers.router, achievements.router, credentials.router, status_lists.router):
             api.include_router(router, prefix=prefix)
+        api.include_router(baked.router, prefix=prefix)
+    api.include_router(baked.router2, prefix="/v2")
     return api
 
 

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import httpx
 import jwt
@@ -12,7 +13,7 @@ from openbadgeslib.errors import LibOpenBadgesException
 
 from obms.app import Server
 from obms.backup.manifest import Check
-from obms.badges import credentials, examining, signatures, statuses, verifying
+from obms.badges import baking, credentials, examining, signatures, statuses, verifying
 from obms.databases import Database
 from obms.domain import REVOCATION, SUSPENSION
 from obms.errors import KeyMissing, ObmsError
@@ -34,6 +35,7 @@ FINDINGS = (
     AttributeError,
 )
 COMPLAINTS_SHOWN = 3
+BAKED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +201,24 @@ def _keys_can_sign(server: Server, connection: sa.Connection) -> Check:
 
 
 async def _images_open(trial: Trial) -> Check:
+    """The pictures themselves, and some badges baked into theirs and taken out again."""
     bad, looked_at = examining.unopened_images(trial.connection)
-    return _verdict("images open", [f"{name} is not what it claims" for name in bad], f"{looked_at} images")
+    complaints = [f"{name} is not what it claims" for name in bad]
+    standing = (kept for kept in trial.sample if not examining.is_revoked(trial.connection, kept.id))
+    baked = list(islice(standing, BAKED))
+    for kept in baked:
+        for form in ("png", "svg"):
+            answer = await trial.client.get(f"/credentials/{kept.id}/image", params={"format": form})
+            if not _holds(answer, kept):
+                complaints.append(f"{kept.id} as {form} does not hold its badge ({answer.status_code})")
+    return _verdict("images open", complaints, f"{looked_at} images, {len(baked)} badges baked")
+
+
+def _holds(answer: httpx.Response, kept: credentials.Kept) -> bool:
+    try:
+        return baking.unbake(answer.content).text == kept.document
+    except baking.NotBaked:
+        return False
 
 
 async def _references_hold(trial: Trial) -> Check:

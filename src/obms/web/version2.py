@@ -32,12 +32,12 @@ def read_badge_class(achievement_id: str, server: TheServer) -> dict[str, Any]:
 def read_assertion(credential_id: str, server: TheServer) -> dict[str, Any]:
     id = read_id("assertion", credential_id)
     with reading(server) as connection:
-        _refuse_revoked(connection, id, server.site.base_url)
+        refuse_revoked(connection, id, server.site.base_url)
         credential = credentials.read(connection, credentials.find(connection, id))
     return ob2.assertion(credential, server.site.base_url)
 
 
-def _refuse_revoked(connection: sa.Connection, id: str, site_url: str) -> None:
+def refuse_revoked(connection: sa.Connection, id: str, site_url: str) -> None:
     """Gone, with the body that 2.0 asks for at the id of a revoked assertion."""
     status = statuses.read_status(connection, id)
     if status is not None and status.revoked:
