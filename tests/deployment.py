@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,18 @@ class Deployment:
         database.engine.dispose()
         if postgres is not None and postgres.running():
             _drop_databases(postgres, name)
+
+    def become(self, other: "Deployment") -> None:
+        """Hold what another one of the same kind holds: its rows and its backups."""
+        for each in (self, other):
+            each.database.engine.dispose()
+        shutil.copytree(other.backup_dir, self.backup_dir, dirs_exist_ok=True)
+        if self.postgres is None:
+            shutil.copytree(other.folder / "data", self.folder / "data", dirs_exist_ok=True)
+            return
+        name, template = (str(each.database.engine.url.database) for each in (self, other))
+        self.postgres.psql(f'DROP DATABASE "{name}"')
+        self.postgres.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
 
     @property
     def settings(self) -> Settings:

@@ -1,6 +1,8 @@
 """Servers with badges and a backup, and what the tests of backing up share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from obms.databases import writing
 from obms.observe import Event
 from obms.schema import credentials, issuers
 from tests.deployment import Deployment
+from tests.postgres import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +106,44 @@ def issuer_names(server: Deployment) -> set[str]:
 Backed = tuple[Deployment, Any]
 
 
+@contextmanager
+def example(folder: Path, postgres: Server | None) -> Iterator[Backed]:
+    """A server with badges and one proven backup of them, for the tests of this process to copy."""
+    with Deployment.made(folder, postgres) as server:
+        server.seed()
+        yield server, server.made_backup()
+
+
+@pytest.fixture(scope="session")
+def example_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backed]:
+    with example(tmp_path_factory.mktemp("example"), None) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def example_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[Backed]:
+    with example(tmp_path_factory.mktemp("example"), postgres) as made:
+        yield made
+
+
+def copied(server: Deployment, request: pytest.FixtureRequest) -> Backed:
+    kind = "postgresql" if server.postgres else "sqlite"
+    original, made = request.getfixturevalue(f"example_{kind}")
+    server.become(original)
+    return server, deepcopy(made)
+
+
 @pytest.fixture
-def backed(stocked: Deployment) -> Backed:
+def backed(deployment: Deployment, request: pytest.FixtureRequest) -> Backed:
     """A server with badges and one proven backup of them."""
-    return stocked, stocked.made_backup()
+    return copied(deployment, request)
 
 
 @pytest.fixture
-def backed_sqlite(stocked_sqlite: Deployment) -> Backed:
-    return stocked_sqlite, stocked_sqlite.made_backup()
+def backed_sqlite(sqlite: Deployment, request: pytest.FixtureRequest) -> Backed:
+    return copied(sqlite, request)
 
 
 @pytest.fixture
-def backed_postgresql(stocked_postgresql: Deployment) -> Backed:
-    return stocked_postgresql, stocked_postgresql.made_backup()
-
-
-@pytest.fixture
-def put_file(tmp_path: Path) -> Callable[[str, bytes], Path]:
-    """Writes a file somewhere outside of the backup folder."""
-
-    def put(name: str, data: bytes) -> Path:
-        path = tmp_path / "elsewhere" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        return path
-
-    return put
+def backed_postgresql(postgresql: Deployment, request: pytest.FixtureRequest) -> Backed:
+    return copied(postgresql, request)
