@@ -1,6 +1,6 @@
 """Servers with badges and a backup, and what the tests of backing up share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
