@@ -130,7 +130,9 @@ def works(kind: str, port: int, credentials: int) -> Iterator[Work]:
         signed = ids_by_proof(api, 2 * credentials)
         issuer = api.post("/issuers", json=ISSUER).json()["id"]
         badge = api.post("/achievements", json={**ACHIEVEMENT, "issuer": issuer}).json()["id"]
-    every = [id for ids in signed.values() for id in ids]
+        every = [id for ids in signed.values() for id in ids]
+        for id in every:
+            api.get(f"/credentials/{id}")
     yield Work(name=f"{kind} get", target=15_000, requests=[get(f"/credentials/{id}") for id in every])
     for proof, target in (("data-integrity", 400), ("jwt", 1500)):
         asked = [get(f"/credentials/{id}/verify") for id in signed[proof]]

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
+from obms.databases.watching import Watch
+
 Chunks = Iterator[bytes]
 Carry = Callable[[Connection, Connection], int]
 
@@ -100,6 +102,12 @@ class Database(Protocol):
 
     def sweep(self) -> None:
         """Remove what a killed run left behind; only to be called under the lock of the backup folder."""
+
+    def watch(self, statement: str) -> Watch:
+        """A session of its own that tells whether anything was committed; nothing is connected to yet.
+
+        `statement` gives the rows of some keys, and has `{keys}` where they are to stand.
+        """
 
     def check_rights(self) -> None:
         """GrantMissing, with the grant, if this role may not do what a proof or a restore needs."""

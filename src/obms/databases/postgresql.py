@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from obms.databases.postgresql_sessions import (
     tell_sessions,
 )
 from obms.databases.postgresql_tools import Tools, find_tools
+from obms.databases.postgresql_watch import PostgresqlWatch
+from obms.databases.watching import Watch
 from obms.errors import DatabaseMissing, DatabaseUnreachable, GrantMissing, Refused
 
 CONNECT_SECONDS = 10
@@ -312,15 +315,22 @@ class Postgresql:
         """A session in another database of the same server."""
         return session_beside(self._session, self.name, role=str(self.url.username))
 
-    @contextmanager
-    def _session(self, database: str) -> Iterator[Session]:
+    def watch(self, statement: str) -> Watch:
+        return PostgresqlWatch(partial(self._connect, self.name, client_encoding="UTF8"), statement)
+
+    def _connect(self, database: str, **more: str) -> Session:
         url = self.url.set(database=database)
         arguments: dict[str, Any] = {
             **url.translate_connect_args(username="user", database="dbname"),
             **url.query,
+            **more,
         }
+        return psycopg.connect(**arguments, autocommit=True, connect_timeout=CONNECT_SECONDS)
+
+    @contextmanager
+    def _session(self, database: str) -> Iterator[Session]:
         try:
-            server = psycopg.connect(**arguments, autocommit=True, connect_timeout=CONNECT_SECONDS)
+            server = self._connect(database)
         except psycopg.Error as error:
             raise unreachable(error) from error
         with server:

@@ -27,6 +27,8 @@ from obms.databases.sqlite_snapshot import (
     read_revision,
     unwritten,
 )
+from obms.databases.sqlite_watch import SqliteWatch
+from obms.databases.watching import Watch
 from obms.errors import (
     BackupDamaged,
     BackupFailed,
@@ -247,6 +249,9 @@ class Sqlite:
             for end in present:
                 beside(self.path, end).unlink(missing_ok=True)
         return str(aside) if aside.exists() else None
+
+    def watch(self, statement: str) -> Watch:
+        return SqliteWatch(self.path, statement)
 
     def previous(self, label: str) -> None:
         """SQLite keeps the old content only as the safety backup."""

@@ -1,5 +1,7 @@
 """The HTTP API: the application for a server, and what uvicorn starts."""
 
+import gc
+
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -14,8 +16,10 @@ from obms.web import (
     front,
     health,
     issuers,
+    layers,
     problems,
     published,
+    ready,
     status_lists,
     version2,
 )
@@ -23,7 +27,7 @@ from obms.web import (
 
 def create_app(server: Server) -> FastAPI:
     """The API of a server. It keeps nothing between requests but the server itself."""
-    api = FastAPI(
+    api = layers.Api(
         title="openbadges-modular-server",
         summary="An Open Badges server whose database cannot be lost",
         version=server.version,
@@ -31,6 +35,7 @@ def create_app(server: Server) -> FastAPI:
     )
     api.state.server = server
     api.state.started = server.site.clock()
+    api.add_middleware(ready.Ready, server=server)  # the first is the innermost
     api.add_middleware(envelope.Envelope)
     problems.install(api)
     for router in (front.router, health.router, published.router, assets.router, version2.router):
@@ -45,7 +50,9 @@ def create_app(server: Server) -> FastAPI:
 
 def create() -> FastAPI:
     """What `uvicorn --factory obms.web:create` calls in each worker."""
-    return create_app(app.open_server_from_environment())
+    api = create_app(app.open_server_from_environment())
+    gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
+    return api
 
 
 def _operation_id(route: APIRoute) -> str:

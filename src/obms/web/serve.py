@@ -25,6 +25,7 @@ def serve_api(*, host: str, port: int, workers: int, scheduled: bool, notify: Ho
             port=port,
             workers=workers,
             log_level="warning",
+            access_log=False,  # at this level it would cost time and say nothing
             timeout_graceful_shutdown=int(GRACE_SECONDS),
         )
 

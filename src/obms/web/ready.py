@@ -1,0 +1,181 @@
+"""Credentials kept ready as bytes, in front of the route that gives them to a verifier.
+
+What is kept is answered only while the database says that nothing was committed since it was read; it is
+asked after each request has come in. So no worker answers with a credential that was revoked, changed
+or deleted before, in whatever process. Whoever waits at the same time shares the question.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from obms.app import Server
+from obms.badges import signatures
+from obms.databases.watching import Row, Unwatched
+
+KEPT_BYTES = 16 * 1024 * 1024
+PATH = re.compile(r"(?:/v3)?/credentials/([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
+# A token, a page or a picture is made by the route itself.
+OTHER_FORMS = (b"jwt", b"html", b"image")
+# Those that are revoked or not there are the route's to tell of.
+STATEMENT = """
+SELECT id, proof, document FROM credentials WHERE id IN ({keys}) AND NOT EXISTS (
+    SELECT 1 FROM status_entries
+    WHERE status_entries.credential_id = credentials.id AND purpose = 'revocation' AND value
+)
+"""
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A credential as it is sent."""
+
+    body: bytes
+    etag: bytes
+    headers: Headers
+
+
+class Ready:
+    """The ASGI middleware that does it; what it does not know goes to the application.
+
+    It begins with the server's lifespan, whose event loop its session belongs to.
+    """
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self.app = app
+        self.watch = server.database.watch(STATEMENT)
+        self.began = False
+        self.shelf = Shelf(KEPT_BYTES)
+        self._waiting: list[tuple[str, asyncio.Future[Kept | None]]] = []
+        self._turn: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        if self.began and scope["type"] == "http" and (wanted := _wanted(scope)):
+            kept = await self._find(wanted[0])
+            if kept is not None:
+                await _answer(kept, wanted[1], send)
+                return
+        await self.app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.began = True
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.began = False
+            self.watch.close()
+
+    async def _find(self, id: str) -> Kept | None:
+        """The credential as it is now; None where the application is to tell what there is."""
+        if not self.watch.slow:
+            with suppress(Unwatched):
+                return (await self._current({id})).get(id)
+            return None
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[Kept | None] = loop.create_future()
+        self._waiting.append((id, found))
+        if self._turn is None:
+            self._turn = loop.create_task(self._tell())
+        return await found
+
+    async def _tell(self) -> None:
+        """Ask for all who wait; who comes while it is asked waits for the next question."""
+        waiting, self._waiting = self._waiting, []
+        current: dict[str, Kept] = {}
+        try:
+            with suppress(Unwatched):
+                current = await self._current({id for id, _ in waiting})
+        finally:
+            # Whatever happened, nobody waits for ever.
+            for id, found in waiting:
+                if not found.done():
+                    found.set_result(current.get(id))
+            self._turn = asyncio.get_running_loop().create_task(self._tell()) if self._waiting else None
+
+    async def _current(self, ids: set[str]) -> dict[str, Kept]:
+        self.shelf.accept(await self.watch.look())
+        missing = [id for id in ids if self.shelf.get(id) is None]
+        if missing:
+            for row in await self.watch.rows(missing):
+                self.shelf.put(row[0], _made_ready(row))
+        return {id: kept for id in ids if (kept := self.shelf.get(id))}
+
+
+class Shelf:
+    """What was read since the database last changed, at most so many bytes of it; the oldest goes first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._version: Hashable = None
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+
+    def accept(self, version: Hashable) -> None:
+        """Keep nothing of another version."""
+        if version != self._version:
+            self._kept.clear()
+            self._version, self.bytes = version, 0
+
+    def get(self, id: str) -> Kept | None:
+        return self._kept.get(id)
+
+    def put(self, id: str, kept: Kept) -> None:
+        self._kept[id] = kept
+        self.bytes += len(kept.body)
+        while self.bytes > self.limit:
+            _, oldest = self._kept.popitem(last=False)
+            self.bytes -= len(oldest.body)
+
+
+def _wanted(scope: Scope) -> tuple[str, bytes] | None:
+    """The id and the If-None-Match of a request for a credential in its plain form."""
+    if scope["method"] != "GET" or scope["query_string"]:
+        return None
+    path = PATH.fullmatch(scope["path"])
+    if path is None:
+        return None
+    known = b""
+    for name, value in cast("Headers", scope["headers"]):
+        if name == b"if-none-match":
+            known = value
+        elif name == b"accept" and any(form in value for form in OTHER_FORMS):
+            return None
+    return path[1], known
+
+
+def _made_ready(row: Row) -> Kept:
+    _, proof, document = row
+    text = signatures.read_text(document) if proof == "jwt" else document
+    body = text.encode()
+    etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"etag", etag),
+        # A copy may be kept, and is asked for each time: it may be revoked since.
+        (b"cache-control", b"no-cache"),
+        (b"vary", b"Accept"),
+    ]
+    return Kept(body=body, etag=etag, headers=headers)
+
+
+async def _answer(kept: Kept, known: bytes, send: Send) -> None:
+    if known and (known == b"*" or kept.etag in known):
+        headers = [header for header in kept.headers if header[0] != b"content-length"]
+        await send({"type": "http.response.start", "status": 304, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    # A copy: whoever stands around adds to it.
+    await send({"type": "http.response.start", "status": 200, "headers": kept.headers.copy()})
+    await send({"type": "http.response.body", "body": kept.body})
