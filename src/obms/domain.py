@@ -7,7 +7,8 @@ from typing import Literal
 
 Purpose = Literal["revocation", "suspension"]
 ProofKind = Literal["data-integrity", "jwt"]
-Algorithm = Literal["Ed25519"]
+Algorithm = Literal["Ed25519", "RSA"]
+JoseName = Literal["RS256", "EdDSA"]
 
 REVOCATION: Purpose = "revocation"
 SUSPENSION: Purpose = "suspension"

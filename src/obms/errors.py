@@ -266,6 +266,7 @@ class KeyDamaged(ObmsError):
 class NotFound(ObmsError):
     """There is no {what} {id!r}."""
 
+    exit_code = 2
     status = 404
 
 

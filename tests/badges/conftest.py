@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from obms.badges import Seal, Site, issuing, profiles
 from obms.databases import Database
-from obms.domain import Achievement, Criteria, Evidence, Image, Issuer, ProofKind, Recipient
+from obms.domain import Achievement, Criteria, Evidence, Image, Issuer, JoseName, ProofKind, Recipient
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -81,6 +81,25 @@ def add_profiles(connection: sa.Connection, site: Site, number: int = 1) -> tupl
     return issuer, achievement
 
 
+def order_for(
+    achievement: Achievement,
+    *,
+    proof: ProofKind = "jwt",
+    alg: JoseName | None = None,
+    expires_at: datetime | None = None,
+) -> issuing.Order:
+    return issuing.Order(
+        achievement_id=achievement.id,
+        recipient=Recipient(type="email", identity="zoë@example.org", hashed=True),
+        issued_at=NOW,
+        expires_at=expires_at,
+        evidence=(Evidence(url="https://work.example.org/1", narrative="ليل"), Evidence(narrative="zweites")),
+        narrative="Gut gemacht 🏅",
+        proof=proof,
+        alg=alg,
+    )
+
+
 def issue(
     connection: sa.Connection,
     site: Site,
@@ -89,13 +108,4 @@ def issue(
     expires_at: datetime | None = None,
 ) -> str:
     """The id of a new credential."""
-    order = issuing.Order(
-        achievement_id=achievement.id,
-        recipient=Recipient(type="email", identity="zoë@example.org", hashed=True),
-        issued_at=NOW,
-        expires_at=expires_at,
-        evidence=(Evidence(url="https://work.example.org/1", narrative="ليل"), Evidence(narrative="zweites")),
-        narrative="Gut gemacht 🏅",
-        proof=proof,
-    )
-    return issuing.issue(connection, site, order)
+    return issuing.issue(connection, site, order_for(achievement, proof=proof, expires_at=expires_at))

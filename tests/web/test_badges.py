@@ -117,9 +117,9 @@ def test_every_status_list_is_served_signed_under_its_own_id(client: Client) -> 
 def test_the_keys_of_all_issuers_are_published(client: Client) -> None:
     client.add_issuer()
     client.add_issuer()
-    assert len(client.get("/.well-known/jwks.json", key=None).json()["keys"]) == 2
-    assert len(client.get("/.well-known/did.json", key=None).json()["verificationMethod"]) == 2
-    assert len(client.get("/public-keys", key=None).json()) == 2
+    assert len(client.get("/.well-known/jwks.json", key=None).json()["keys"]) == 4
+    assert len(client.get("/.well-known/did.json", key=None).json()["verificationMethod"]) == 4
+    assert len(client.get("/public-keys", key=None).json()) == 4
 
 
 def test_every_route_is_in_the_openapi_document_under_an_id_of_its_own(client: Client) -> None:

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+import jwt
 import sqlalchemy as sa
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from openbadgeslib.errors import LibOpenBadgesException
 from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_integrity_proof
 
-from obms.badges import Site, credentials, keys
+from obms.badges import Site, credentials, keys, proofs, signatures
 from obms.badges.images import Asset, judge
 from obms.badges.images import find as find_image
+from obms.badges.signers import open_signer
 from obms.badges.statuses import DELETED
 from obms.domain import PURPOSES, REVOCATION, Purpose
 from obms.errors import ObmsError
@@ -215,16 +214,13 @@ def keys_that_cannot_sign(connection: sa.Connection, site: Site) -> tuple[list[s
 
 
 def _signs(site: Site, key: keys.SigningKey) -> bool:
-    text = f"proof of {key.id}".encode()
-    signature = keys.open_private(site, key).sign(text)
-    public = load_pem_public_key(key.public_pem.encode())
-    if not isinstance(public, Ed25519PublicKey):
-        return False
+    text = f"proof of {key.id}"
+    token = proofs.make_token({"text": text}, open_signer(site, key))
     try:
-        public.verify(signature, text)
-    except InvalidSignature:
+        public, alg = signatures.read_public(key.public_pem)
+        return bool(jwt.decode(token, public, algorithms=[alg]) == {"text": text})
+    except (jwt.InvalidTokenError, ValueError):
         return False
-    return True
 
 
 def unopened_images(connection: sa.Connection) -> tuple[list[str], int]:

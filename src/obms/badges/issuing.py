@@ -1,23 +1,20 @@
 """Issuing: a credential gets its places in the status lists, its key and its proof, in one transaction."""
 
 import hashlib
-import json
 import secrets
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-import jwt
 import sqlalchemy as sa
-from openbadgeslib.errors import LibOpenBadgesException
-from openbadgeslib.ob3 import add_data_integrity_proof
 
-from obms.badges import Site, keys, profiles, signatures, statuses
-from obms.domain import Credential, Evidence, Image, ProofKind, Recipient
+from obms.badges import Site, keys, profiles, proofs, signatures, statuses
+from obms.badges.signers import open_signer
+from obms.domain import Credential, Evidence, Image, JoseName, ProofKind, Recipient
 from obms.errors import Invalid
 from obms.schema import credentials
-from obms.specs import Json, ob3
+from obms.specs import ob3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +29,8 @@ class Order:
     narrative: str | None = None
     image: Image | None = None
     proof: ProofKind = "data-integrity"
+    alg: JoseName | None = None
+    key_id: str | None = None
 
 
 def hash_recipient(recipient: Recipient) -> Recipient:
@@ -63,7 +62,8 @@ def issue(connection: sa.Connection, site: Site, order: Order) -> str:
         image=order.image,
         statuses=entries,
     )
-    key = keys.active_key(connection, site, issuer.id)
+    algorithm = keys.algorithm_for(order.proof, order.alg)
+    key = keys.choose_key(connection, site, issuer.id, algorithm, order.key_id)
     document = sign(site, key, credential, order.proof)
     row = credential_row(credential, key.id, order.proof, document) | {"created_at": site.clock()}
     connection.execute(sa.insert(credentials).values(row))
@@ -73,32 +73,17 @@ def issue(connection: sa.Connection, site: Site, order: Order) -> str:
 
 def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> str:
     """The signed document as it is kept and given out; it was verified once, by its public key."""
-    document = ob3.credential_document(credential, site.base_url)
-    sign_it = _sign_jwt if proof == "jwt" else _sign_data_integrity
-    signed = sign_it(site, key, document)
+    document, signer = ob3.credential_document(credential, site.base_url), open_signer(site, key)
     try:
+        if proof == "jwt":
+            signed = proofs.make_token(ob3.jwt_claims(document), signer)
+        else:
+            signed = proofs.add_proof(document, signer, site.clock())
         signatures.check(signed, proof, key.public_pem)
-    except signatures.BadSignature as error:
+    except (proofs.CannotBeSigned, signatures.BadSignature) as error:
         # What JSON-LD reads otherwise than JSON (an id that is no IRI, two things of one id) must not go out.
         raise Invalid(credential=[f"cannot be signed as it stands: {error}"]) from error
     return signed
-
-
-def _sign_data_integrity(site: Site, key: keys.SigningKey, document: Json) -> str:
-    private = keys.private_pem(keys.open_private(site, key))
-    method = key.method(site.base_url)
-    try:
-        signed = add_data_integrity_proof(document, private, method, created=site.clock())
-    except LibOpenBadgesException as error:
-        raise Invalid(credential=[f"cannot be signed as it stands: {error}"]) from error
-    return json.dumps(signed, ensure_ascii=False, separators=(",", ":"))
-
-
-def _sign_jwt(site: Site, key: keys.SigningKey, document: Json) -> str:
-    headers = {"typ": "JWT", "kid": key.method(site.base_url)}
-    return jwt.encode(
-        ob3.jwt_claims(document), keys.open_private(site, key), algorithm="EdDSA", headers=headers
-    )
 
 
 def credential_row(credential: Credential, key_id: str, proof: ProofKind, document: str) -> dict[str, Any]:

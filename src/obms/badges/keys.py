@@ -1,22 +1,37 @@
-"""Signing keys: one in use per issuer, the retired ones kept, and what is published of them."""
+"""Signing keys: of each issuer one in use per algorithm, and the retired ones, which are kept for ever."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from openbadgeslib.keys import public_jwk_from_pem
-from openbadgeslib.ob3 import build_did_document, multikey_from_pem
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from obms.badges import Site
-from obms.schema import issuers, signing_keys
-from obms.specs import Json, iso, issuer_did, site_did
+from obms.badges import Seal, Site
+from obms.domain import Algorithm, JoseName, ProofKind
+from obms.errors import Invalid, KeyDamaged, NotFound
+from obms.schema import signing_keys
+from obms.specs import issuer_did
 
-ALGORITHM = "Ed25519"
+ED25519: Algorithm = "Ed25519"
+RSA: Algorithm = "RSA"
+ALGORITHMS: tuple[Algorithm, ...] = (ED25519, RSA)
+RSA_BITS, RSA_EXPONENT = 2048, 65537
+# What signatures of each are called in JOSE.
+JOSE_NAMES: Mapping[str, JoseName] = {ED25519: "EdDSA", RSA: "RS256"}
+
+PrivateKey = Ed25519PrivateKey | RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,41 +40,71 @@ class SigningKey:
 
     id: str
     issuer_id: str
-    algorithm: str
+    algorithm: Algorithm
     public_pem: str
     sealed_private: bytes
     created_at: datetime
     retired_at: datetime | None
+
+    @property
+    def jose_name(self) -> JoseName:
+        return JOSE_NAMES[self.algorithm]
 
     def method(self, site_url: str) -> str:
         """The URL of the verification method, as proofs name it."""
         return f"{issuer_did(site_url, self.issuer_id)}#{self.id}"
 
 
-def public_pem(private: Ed25519PrivateKey) -> str:
+def new_private(algorithm: Algorithm) -> PrivateKey:
+    if algorithm == RSA:
+        return generate_private_key(RSA_EXPONENT, RSA_BITS)
+    return Ed25519PrivateKey.generate()
+
+
+def public_pem(private: PrivateKey) -> str:
     return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def private_pem(private: Ed25519PrivateKey) -> bytes:
+def private_pem(private: PrivateKey) -> bytes:
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def open_private(site: Site, key: SigningKey) -> Ed25519PrivateKey:
-    """The private part. KeyMissing without the SECRET_KEY that it was sealed with."""
-    return Ed25519PrivateKey.from_private_bytes(site.require_seal().open(bytes(key.sealed_private), key.id))
+def private_bytes(private: PrivateKey) -> bytes:
+    """The private part as it is sealed: raw for Ed25519, PKCS #8 for RSA."""
+    if isinstance(private, RSAPrivateKey):
+        return private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+
+
+def read_private(algorithm: str, plain: bytes) -> PrivateKey:
+    """The other way round; ValueError if the bytes are no key of this algorithm."""
+    if algorithm != RSA:
+        return Ed25519PrivateKey.from_private_bytes(plain)
+    private = load_der_private_key(plain, None)
+    if not isinstance(private, RSAPrivateKey):
+        raise ValueError("it is no RSA key")  # noqa: TRY004 - the value is wrong, not the caller
+    return private
+
+
+def unseal(seal: Seal, key: SigningKey) -> PrivateKey:
+    """The private part. KeyMissing if it was sealed with another SECRET_KEY, KeyDamaged if it is damaged."""
+    plain = seal.open(bytes(key.sealed_private), key.id)
+    try:
+        return read_private(key.algorithm, plain)
+    except ValueError as error:
+        raise KeyDamaged(id=key.id) from error
 
 
 def key_row(
-    site: Site, issuer_id: str, private: Ed25519PrivateKey, *, id: str, nonce: bytes | None = None
+    site: Site, issuer_id: str, private: PrivateKey, *, id: str, nonce: bytes | None = None
 ) -> dict[str, Any]:
     """The row of a new key in use."""
-    raw = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
     return {
         "id": id,
         "issuer_id": issuer_id,
-        "algorithm": ALGORITHM,
+        "algorithm": RSA if isinstance(private, RSAPrivateKey) else ED25519,
         "public_pem": public_pem(private),
-        "sealed_private": site.require_seal().seal(raw, id, nonce=nonce),
+        "sealed_private": site.require_seal().seal(private_bytes(private), id, nonce=nonce),
         "created_at": site.clock(),
         "retired_at": None,
     }
@@ -70,42 +115,90 @@ def _insert_unless_there(connection: sa.Connection, row: dict[str, Any]) -> None
     connection.execute(insert(signing_keys).values(row).on_conflict_do_nothing())
 
 
-def _find_active(connection: sa.Connection, issuer_id: str) -> SigningKey | None:
+def find_active(connection: sa.Connection, issuer_id: str, algorithm: Algorithm) -> SigningKey | None:
     found = connection.execute(
         sa.select(signing_keys).where(
             signing_keys.c.issuer_id == issuer_id,
-            signing_keys.c.algorithm == ALGORITHM,
+            signing_keys.c.algorithm == algorithm,
             signing_keys.c.retired_at.is_(None),
         )
     ).one_or_none()
     return SigningKey(**found._mapping) if found else None
 
 
-def active_key(connection: sa.Connection, site: Site, issuer_id: str) -> SigningKey:
+def active_key(
+    connection: sa.Connection, site: Site, issuer_id: str, algorithm: Algorithm = ED25519
+) -> SigningKey:
     """The key in use of an issuer, made if there is none.
 
     However many ask at once, all get the same: the unique index lets one insert win, and
     PostgreSQL makes the others wait for its commit.
     """
-    if found := _find_active(connection, issuer_id):
+    if found := find_active(connection, issuer_id, algorithm):
         return found
-    _insert_unless_there(
-        connection, key_row(site, issuer_id, Ed25519PrivateKey.generate(), id=str(uuid.uuid4()))
-    )
-    found = _find_active(connection, issuer_id)
+    site.require_seal()
+    _insert_unless_there(connection, key_row(site, issuer_id, new_private(algorithm), id=str(uuid.uuid4())))
+    found = find_active(connection, issuer_id, algorithm)
     if found is None:
         raise AssertionError("a key that was inserted, or lost to another, is there")
     return found
 
 
-def retire_key(connection: sa.Connection, site: Site, issuer_id: str) -> SigningKey:
+def algorithm_for(proof: ProofKind, alg: JoseName | None = None) -> Algorithm:
+    """What a proof is signed with: Data Integrity with Ed25519, a JWT with RSA unless EdDSA is asked for."""
+    return ED25519 if proof == "data-integrity" or alg == JOSE_NAMES[ED25519] else RSA
+
+
+def choose_key(
+    connection: sa.Connection, site: Site, issuer_id: str, algorithm: Algorithm, key_id: str | None = None
+) -> SigningKey:
+    """The key to sign with: the one that is named, else the one in use.
+
+    Invalid (under `keyId`) for a key that is not the issuer's, is retired, or is of another algorithm.
+    """
+    if key_id is None:
+        return active_key(connection, site, issuer_id, algorithm)
+    key = read_key(connection, key_id)
+    if key is None or key.issuer_id != issuer_id:
+        raise Invalid(keyId=["is no key of the issuer"])
+    if key.retired_at is not None:
+        raise Invalid(keyId=["is retired"])
+    if key.algorithm != algorithm:
+        raise Invalid(keyId=[f"is a key for {key.jose_name}, and this proof takes {JOSE_NAMES[algorithm]}"])
+    return key
+
+
+def make_keys(connection: sa.Connection, site: Site, issuer_id: str) -> None:
+    """Give an issuer a key of each algorithm, so that whoever looks its keys up finds all of them."""
+    for algorithm in ALGORITHMS:
+        active_key(connection, site, issuer_id, algorithm)
+
+
+def rotate(connection: sa.Connection, site: Site, issuer_id: str, algorithm: Algorithm) -> SigningKey:
     """Retire the key in use and give the new one; badges of the old one go on to verify."""
     connection.execute(
         sa.update(signing_keys)
-        .where(signing_keys.c.issuer_id == issuer_id, signing_keys.c.retired_at.is_(None))
+        .where(
+            signing_keys.c.issuer_id == issuer_id,
+            signing_keys.c.algorithm == algorithm,
+            signing_keys.c.retired_at.is_(None),
+        )
         .values(retired_at=site.clock())
     )
-    return active_key(connection, site, issuer_id)
+    return active_key(connection, site, issuer_id, algorithm)
+
+
+def retire(connection: sa.Connection, site: Site, key_id: str) -> tuple[SigningKey, bool]:
+    """Sign with a key no more; the key, and whether it was in use. NotFound. Who signs next makes another."""
+    changed = connection.execute(
+        sa.update(signing_keys)
+        .where(signing_keys.c.id == key_id, signing_keys.c.retired_at.is_(None))
+        .values(retired_at=site.clock())
+    ).rowcount
+    key = read_key(connection, key_id)
+    if key is None:
+        raise NotFound(what="key", id=key_id)
+    return key, changed > 0
 
 
 def read_key(connection: sa.Connection, key_id: str) -> SigningKey | None:
@@ -113,72 +206,26 @@ def read_key(connection: sa.Connection, key_id: str) -> SigningKey | None:
     return SigningKey(**found._mapping) if found else None
 
 
-def keys_of(connection: sa.Connection, issuer_id: str | None = None) -> list[SigningKey]:
+def keys_of(
+    connection: sa.Connection, issuer_id: str | None = None, algorithm: Algorithm | None = None
+) -> list[SigningKey]:
     """All keys, those in use first and of the retired ones the latest first; of one issuer or of all."""
     query = sa.select(signing_keys).order_by(
         signing_keys.c.issuer_id,
         signing_keys.c.retired_at.is_not(None),
         signing_keys.c.created_at.desc(),
+        signing_keys.c.algorithm,
         signing_keys.c.id,
     )
     if issuer_id is not None:
         query = query.where(signing_keys.c.issuer_id == issuer_id)
+    if algorithm is not None:
+        query = query.where(signing_keys.c.algorithm == algorithm)
     return [SigningKey(**row._mapping) for row in connection.execute(query)]
-
-
-def jwk(key: SigningKey, site_url: str) -> Json:
-    """The public part as a JSON Web Key; its `kid` is the URL that proofs name."""
-    return {
-        **public_jwk_from_pem(key.public_pem),
-        "kid": key.method(site_url),
-        "alg": "EdDSA",
-        "use": "sig",
-    }
-
-
-def jwks(connection: sa.Connection, site_url: str) -> Json:
-    """Every key of the server, retired ones too: old badges go on to verify."""
-    return {"keys": [jwk(key, site_url) for key in keys_of(connection)]}
-
-
-def public_keys(connection: sa.Connection, site_url: str) -> list[Json]:
-    """Every key with what a person wants to know of it."""
-    return [
-        {
-            "id": key.method(site_url),
-            "type": "Multikey",
-            "controller": issuer_did(site_url, key.issuer_id),
-            "publicKeyMultibase": multikey_from_pem(key.public_pem),
-            "publicKeyPem": key.public_pem,
-            "created": iso(key.created_at),
-            "retired": iso(key.retired_at) if key.retired_at else None,
-        }
-        for key in keys_of(connection)
-    ]
-
-
-def did_document(connection: sa.Connection, issuer_id: str, site_url: str) -> Json | None:
-    """The did:web document of an issuer; None if there is no such issuer."""
-    if connection.execute(sa.select(issuers.c.id).where(issuers.c.id == issuer_id)).one_or_none() is None:
-        return None
-    keys = keys_of(connection, issuer_id)
-    return _did_document(issuer_did(site_url, issuer_id), keys)
-
-
-def site_did_document(connection: sa.Connection, site_url: str) -> Json:
-    """The did:web document of the server itself: the keys of all of its issuers."""
-    return _did_document(site_did(site_url), keys_of(connection))
-
-
-def _did_document(did: str, keys: list[SigningKey]) -> Json:
-    if not keys:
-        return {"@context": ["https://www.w3.org/ns/did/v1"], "id": did, "verificationMethod": []}
-    methods = [(key.id, public_jwk_from_pem(key.public_pem)) for key in keys]
-    return dict(build_did_document(did, methods))
 
 
 def check_keys(connection: sa.Connection, site: Site) -> None:
     """KeyMissing when a key in use was sealed with another SECRET_KEY than this site's."""
     for key in keys_of(connection):
-        if key.retired_at is None:
-            open_private(site, key)
+        if key.retired_at is None and key.id not in site.signers:
+            unseal(site.require_seal(), key)

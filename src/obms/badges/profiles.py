@@ -83,11 +83,11 @@ def read_achievement(row: Row) -> Achievement:
 
 
 def add_issuer(connection: sa.Connection, site: Site, issuer: Issuer) -> Issuer:
-    """Keep a new issuer, and give it its key and its status lists, so that issuing finds them."""
+    """Keep a new issuer, and give it its keys and its status lists, so that issuing finds them."""
     now = site.clock()
     issuer = replace(issuer, created_at=now, updated_at=now)
     connection.execute(sa.insert(issuers).values(issuer_row(issuer)))
-    keys.active_key(connection, site, issuer.id)
+    keys.make_keys(connection, site, issuer.id)
     statuses.open_lists(connection, site, issuer.id)
     return issuer
 

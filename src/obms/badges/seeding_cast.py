@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from obms.badges import Site, access, keys, profiles
+from obms.badges import Seal, Site, access, keys, profiles
+from obms.badges.seeding_keys import make_rsa
 from obms.badges.seeding_words import ACHIEVEMENTS, ISSUERS
-from obms.domain import Achievement, Alignment, Criteria, Image, Issuer
+from obms.domain import Achievement, Algorithm, Alignment, Criteria, Image, Issuer
 
 # All times of seeded rows lie before it.
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,6 +39,7 @@ class SeededKey:
     """A key with its private part, open: it is handed to the processes that sign."""
 
     id: str
+    algorithm: Algorithm
     private: bytes
     retired: bool
 
@@ -65,19 +65,26 @@ def make_cast(site: Site, seed: int) -> Cast:
         site_url=site.base_url,
         issuers=issuers,
         achievements=tuple(_achievements(site.base_url, seed, issuer) for issuer in issuers),
-        keys=tuple(
-            tuple(
-                SeededKey(
-                    id=seeded_id(seed, "key", number, turn),
-                    private=seal.derive(f"seeded key {seed}/{number}/{turn}", 32),
-                    retired=turn == 1,
-                )
-                # Every second issuer has changed its key once.
-                for turn in range(1 + number % 2)
-            )
-            for number in numbers
-        ),
+        keys=tuple(_keys(seal, seed, number) for number in numbers),
     )
+
+
+def _keys(seal: Seal, seed: int, number: int) -> tuple[SeededKey, ...]:
+    """Every second issuer has changed its key once; the first one has an RSA key too, at the end."""
+    found = [
+        SeededKey(
+            id=seeded_id(seed, "key", number, turn),
+            algorithm=keys.ED25519,
+            private=seal.derive(f"seeded key {seed}/{number}/{turn}", 32),
+            retired=turn == 1,
+        )
+        for turn in range(1 + number % 2)
+    ]
+    if number == 0:
+        private = keys.private_bytes(make_rsa(seal.derive, f"seeded RSA key {seed}"))
+        id = seeded_id(seed, "RSA key", number)
+        found.append(SeededKey(id=id, algorithm=keys.RSA, private=private, retired=False))
+    return tuple(found)
 
 
 def _picture_url(site_url: str, seed: int, number: int) -> str:
@@ -133,7 +140,7 @@ def key_rows(site: Site, cast: Cast) -> list[dict[str, Any]]:
     rows = []
     for issuer, own in zip(cast.issuers, cast.keys, strict=True):
         for key in own:
-            private = Ed25519PrivateKey.from_private_bytes(key.private)
+            private = keys.read_private(key.algorithm, key.private)
             nonce = site.require_seal().derive(f"seeded nonce {key.id}", 12)
             made = replace(site, clock=_opened if key.retired else _rotated)
             row = keys.key_row(made, issuer.id, private, id=key.id, nonce=nonce)

@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.types import Options
 from openbadgeslib.ob3 import OB3LdpVerifier, OB3VerificationError
 
 from obms.domain import ProofKind
 from obms.specs import Json, ob3
 
+CRYPTOSUITE, UNREADABLE = "eddsa-rdfc-2022", "unreadable"
 # The library judges the time last, after form and signature: who gets that far has a valid proof.
 ABOUT_TIME = ("Credential has expired", "Credential is not yet valid")
 WITHOUT_TIME: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
@@ -36,7 +41,8 @@ def _check_data_integrity(document: str, public_pem: str) -> Json:
 
 def _check_jwt(document: str, public_pem: str) -> Json:
     try:
-        claims = jwt.decode(document, public_pem, algorithms=["EdDSA"], options=WITHOUT_TIME)
+        public, algorithm = read_public(public_pem)
+        claims = jwt.decode(document, public, algorithms=[algorithm], options=WITHOUT_TIME)
         credential = ob3.jwt_document(claims)
         expected = ob3.jwt_claims(credential)
     except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
@@ -44,6 +50,17 @@ def _check_jwt(document: str, public_pem: str) -> Json:
     if claims != expected:
         raise BadSignature("the registered claims contradict the credential")
     return credential
+
+
+@lru_cache(maxsize=1024)
+def read_public(public_pem: str) -> tuple[Ed25519PublicKey | RSAPublicKey, str]:
+    """The key, and the one algorithm of JOSE that is taken from it; ValueError for any other kind."""
+    public = load_pem_public_key(public_pem.encode())
+    if isinstance(public, Ed25519PublicKey):
+        return public, "EdDSA"
+    if isinstance(public, RSAPublicKey):
+        return public, "RS256"
+    raise ValueError("the key is neither Ed25519 nor RSA")
 
 
 def read(document: str, proof: ProofKind) -> Json:
@@ -64,6 +81,16 @@ def method_of(document: str, proof: ProofKind) -> str | None:
         return _text(jwt.get_unverified_header(document).get("kid"))
     embedded = json.loads(document).get("proof")
     return _text(embedded.get("verificationMethod")) if isinstance(embedded, Mapping) else None
+
+
+def suite_of(document: str, proof: ProofKind) -> str:
+    """What a proof was made by: the cryptosuite of Data Integrity, or the algorithm that a token names."""
+    if proof != "jwt":
+        return CRYPTOSUITE
+    try:
+        return _text(jwt.get_unverified_header(document).get("alg")) or UNREADABLE
+    except jwt.InvalidTokenError:
+        return UNREADABLE
 
 
 def _text(value: Any) -> str | None:

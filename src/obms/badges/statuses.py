@@ -1,7 +1,6 @@
 """Status lists: a place for each credential, what is set there, and the signed list that says so."""
 
 import hashlib
-import json
 import math
 import uuid
 from datetime import datetime
@@ -9,9 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from openbadgeslib.ob3 import add_data_integrity_proof, build_status_list_credential
+from openbadgeslib.ob3 import build_status_list_credential
 
-from obms.badges import Site, keys
+from obms.badges import Site, keys, proofs
+from obms.badges.signers import open_signer
 from obms.domain import PURPOSES, REVOCATION, SUSPENSION, Purpose, Status, StatusEntry
 from obms.errors import Conflict, NotFound
 from obms.schema import credentials, issuers, revocations, status_entries, status_lists
@@ -278,9 +278,7 @@ def _signed(site: Site, key: keys.SigningKey, row: sa.RowMapping, positions: lis
         row["size"],
         issued=now,
     )
-    private = keys.private_pem(keys.open_private(site, key))
-    signed = add_data_integrity_proof(document, private, key.method(site.base_url), created=now)
-    return json.dumps(signed, ensure_ascii=False, separators=(",", ":"))
+    return proofs.add_proof(document, open_signer(site, key), now)
 
 
 def list_page(connection: sa.Connection, limit: int, offset: int) -> tuple[list[sa.RowMapping], int]:

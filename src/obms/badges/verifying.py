@@ -1,16 +1,23 @@
 """Verifying a badge of this server: its proof, what it says against its row, and where it stands."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from obms.badges import Site, credentials, keys, signatures, statuses
-from obms.domain import ProofKind, Status
 from obms.errors import NotFound
 from obms.specs import Json
 
-CRYPTOSUITES: dict[ProofKind, str] = {"data-integrity": "eddsa-rdfc-2022", "jwt": "EdDSA"}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +33,7 @@ class Verdict:
     verified_at: datetime
     verification_method: str | None
     cryptosuite: str
+    checks: tuple[Check, ...] = ()
 
     @property
     def is_valid(self) -> bool:
@@ -47,15 +55,19 @@ class Verdict:
 
 def check_proof(connection: sa.Connection, kept: credentials.Kept) -> Json:
     """The credential that was signed. BadSignature if the proof is wrong or it is not what its row says."""
+    document = signatures.check(kept.document, kept.proof, _issuer_key(connection, kept).public_pem)
+    for complaint in contradictions(kept, document):
+        raise signatures.BadSignature(complaint)
+    return document
+
+
+def _issuer_key(connection: sa.Connection, kept: credentials.Kept) -> keys.SigningKey:
     key = keys.read_key(connection, kept.key_id)
     if key is None:
         raise signatures.BadSignature(f"the key {kept.key_id} is not there")
     if key.issuer_id != kept.issuer_id:
         raise signatures.BadSignature("the key is another issuer's")
-    document = signatures.check(kept.document, kept.proof, key.public_pem)
-    for complaint in contradictions(kept, document):
-        raise signatures.BadSignature(complaint)
-    return document
+    return key
 
 
 def contradictions(kept: credentials.Kept, document: Json) -> list[str]:
@@ -85,21 +97,13 @@ def contradictions(kept: credentials.Kept, document: Json) -> list[str]:
 
 def judge(connection: sa.Connection, site: Site, kept: credentials.Kept) -> Verdict:
     """The verdict on a kept credential."""
-    detail = None
-    try:
-        check_proof(connection, kept)
-    except signatures.BadSignature as error:
-        detail = str(error)
+    proven = _check_in_turn(connection, kept)
     now = site.clock()
     # Without a place in a list nobody could ever have revoked it: that is not a sound badge of ours.
     status = statuses.read_status(connection, kept.id)
-    if status is None:
-        detail = detail or "it has no place in a status list"
-    return _verdict(kept, status, detail, now)
-
-
-def _verdict(kept: credentials.Kept, status: Status | None, detail: str | None, now: datetime) -> Verdict:
-    return Verdict(
+    proven.append(_check("status", None if status else "it has no place in a status list"))
+    detail = next((check.detail for check in proven if not check.ok), None)
+    verdict = Verdict(
         has_valid_signature=detail is None,
         is_expired=kept.has_expired(now),
         is_early=kept.issued_at > now,
@@ -108,8 +112,34 @@ def _verdict(kept: credentials.Kept, status: Status | None, detail: str | None, 
         detail=detail or (status.reason if status else None),
         verified_at=now,
         verification_method=signatures.method_of(kept.document, kept.proof) if detail is None else None,
-        cryptosuite=CRYPTOSUITES[kept.proof],
+        cryptosuite=signatures.suite_of(kept.document, kept.proof),
     )
+    return replace(verdict, checks=(*proven, *_standing(verdict)))
+
+
+def _check_in_turn(connection: sa.Connection, kept: credentials.Kept) -> list[Check]:
+    """The checks of the proof, up to the first that fails: it leaves nothing to judge for the next one."""
+    checks: list[Check] = []
+    try:
+        key = _issuer_key(connection, kept)
+        checks.append(_check("key", None))
+        document = signatures.check(kept.document, kept.proof, key.public_pem)
+        checks.append(_check("signature", None))
+    except signatures.BadSignature as error:
+        return [*checks, _check("signature" if checks else "key", str(error))]
+    return [*checks, _check("content", "; ".join(contradictions(kept, document)) or None)]
+
+
+def _check(name: str, complaint: str | None) -> Check:
+    return Check(name=name, ok=complaint is None, detail=complaint or "")
+
+
+def _standing(verdict: Verdict) -> Iterator[Check]:
+    """What holds of a badge at this moment, whatever its proof is worth."""
+    yield _check("revocation", "it is revoked" if verdict.is_revoked else None)
+    yield _check("suspension", "it is suspended" if verdict.is_suspended else None)
+    yield _check("expiry", "it has expired" if verdict.is_expired else None)
+    yield _check("start", "it is not valid yet" if verdict.is_early else None)
 
 
 def verify(connection: sa.Connection, site: Site, credential_id: str) -> Verdict | None:

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from obms import __version__
-from obms.cli import backups, retention
+from obms.cli import backups, retention, signing_keys
 from obms.cli.common import (
     NAME_HELP,
     AcceptOtherKey,
@@ -39,6 +39,7 @@ app.command("doctor")(doctor)
 app.command("drill")(drill)
 backups.app.command("diff")(diff)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
+app.add_typer(signing_keys.app, name="keys", help="List, rotate and retire signing keys.")
 
 
 class ProofKind(StrEnum):

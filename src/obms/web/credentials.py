@@ -1,12 +1,13 @@
 """Credentials: issued, read as they were signed, revoked, suspended, deleted and verified."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request, Response
 
 from obms.app import Server
-from obms.badges import access, credentials, issuing, profiles, signatures, statuses, verifying
+from obms.badges import access, credentials, issuing, profiles, signatures, statuses, tokens, verifying
 from obms.badges.standings import read_standing
 from obms.domain import REVOCATION, SUSPENSION, Status
 from obms.errors import Gone
@@ -22,6 +23,7 @@ from obms.web.context import (
     writing,
 )
 from obms.web.models import CredentialBody, ReasonBody
+from obms.web.tokens import token_key
 
 router = APIRouter(tags=["credentials"])
 JWT_TYPE = "application/vc+jwt"
@@ -34,11 +36,15 @@ def shown(kept: credentials.Kept) -> Json:
     return signatures.read(kept.document, kept.proof)
 
 
+def wants_token(request: Request, wanted: str | None) -> bool:
+    return wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", ""))
+
+
 def _answer(request: Request, kept: credentials.Kept, wanted: str | None, status: int = 200) -> Response:
     """The document byte for byte as it was signed, where it was signed in the form that is wanted."""
     if kept.proof == "data-integrity":
         return Response(kept.document, status, media_type="application/json")
-    if wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", "")):
+    if wants_token(request, wanted):
         return Response(kept.document, status, media_type=JWT_TYPE)
     return Response(signatures.read_text(kept.document), status, media_type="application/json")
 
@@ -60,6 +66,7 @@ def create_credential(
         narrative=body.narrative,
         image=body.image.to_domain() if body.image else None,
         proof="jwt" if format == "jwt" else body.proof,
+        alg=body.alg,
     )
     with writing(server) as connection:
         achievement = profiles.find_achievement(connection, order.achievement_id)
@@ -98,6 +105,9 @@ def read_credential(
 ) -> Response:
     with reading(server) as connection:
         kept = find_standing(connection, read_id("credential", credential_id))
+    if kept.proof == "data-integrity" and wants_token(request, format):
+        token = tokens.as_token(server.site, token_key(server, kept.issuer_id), kept)
+        return Response(token, media_type=JWT_TYPE)
     return _answer(request, kept, format)
 
 
@@ -193,6 +203,7 @@ def shown_verdict(verdict: verifying.Verdict) -> Json:
         "verifiedAt": iso(verdict.verified_at),
         "verificationMethod": verdict.verification_method,
         "cryptosuite": verdict.cryptosuite,
+        "checks": [asdict(check) for check in verdict.checks],
     }
 
 

@@ -1,13 +1,12 @@
-"""Issuers: POST and GET /issuers, their achievements, and their did:web documents."""
+"""Issuers: POST and GET /issuers, and their achievements."""
 
 import uuid
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from obms.badges import access, keys, profiles
+from obms.badges import access, profiles
 from obms.domain import Achievement, Issuer
-from obms.errors import NotFound
 from obms.specs import Json, issuer_did, issuer_url, ob3
 from obms.web.context import TheActor, ThePage, TheServer, announce, read_id, reading, writing
 from obms.web.models import IssuerBody
@@ -50,15 +49,6 @@ def read_issuer(issuer_id: str, server: TheServer) -> dict[str, Any]:
     with reading(server) as connection:
         issuer = profiles.find_issuer(connection, read_id("issuer", issuer_id))
     return shown(issuer, server.site.base_url)
-
-
-@router.get("/issuers/{issuer_id}/did.json")
-def read_did_document(issuer_id: str, server: TheServer) -> dict[str, Any]:
-    with reading(server) as connection:
-        document = keys.did_document(connection, read_id("issuer", issuer_id), server.site.base_url)
-    if document is None:
-        raise NotFound(what="issuer", id=issuer_id)
-    return document
 
 
 @router.get("/issuers/{issuer_id}/achievements")

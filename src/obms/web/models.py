@@ -202,6 +202,7 @@ class CredentialBody(Body):
     narrative: Text | None = None
     image: Picture | None = None
     proof: domain.ProofKind = "data-integrity"
+    alg: domain.JoseName | None = None
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> "CredentialBody":

@@ -1,11 +1,13 @@
-"""What the world looks up: keys, and the DID document of the server."""
+"""What the world looks up: keys, DID documents, and what verifiers of signed badges of 2.0 ask for."""
 
 from typing import Any
 
 from fastapi import APIRouter
 
-from obms.badges import keys
-from obms.web.context import TheServer, reading
+from obms.badges import key_documents, keys, profiles, tokens
+from obms.errors import NotFound
+from obms.specs import ob2_signed
+from obms.web.context import TheServer, read_id, reading
 
 router = APIRouter(tags=["keys"])
 
@@ -13,16 +15,59 @@ router = APIRouter(tags=["keys"])
 @router.get("/.well-known/jwks.json")
 def read_jwks(server: TheServer) -> dict[str, Any]:
     with reading(server) as connection:
-        return keys.jwks(connection, server.site.base_url)
+        return key_documents.jwks(connection, server.site.base_url)
 
 
 @router.get("/.well-known/did.json")
 def read_site_did_document(server: TheServer) -> dict[str, Any]:
     with reading(server) as connection:
-        return keys.site_did_document(connection, server.site.base_url)
+        return key_documents.site_did_document(connection, server.site.base_url)
+
+
+@router.get("/issuers/{issuer_id}/did.json")
+def read_did_document(issuer_id: str, server: TheServer) -> dict[str, Any]:
+    with reading(server) as connection:
+        id = read_id("issuer", issuer_id)
+        document = key_documents.did_document(connection, id, server.site.base_url)
+    if document is None:
+        raise NotFound(what="issuer", id=issuer_id)
+    return document
+
+
+@router.get("/v2/keys/{key_id}")
+def read_cryptographic_key(key_id: str, server: TheServer) -> dict[str, Any]:
+    """The key that a signed badge of Open Badges 2.0 names as its creator."""
+    with reading(server) as connection:
+        key = keys.read_key(connection, read_id("key", key_id))
+    if key is None:
+        raise NotFound(what="key", id=key_id)
+    return ob2_signed.cryptographic_key(key.id, key.issuer_id, key.public_pem, server.site.base_url)
+
+
+@router.get("/v2/issuers/{issuer_id}/revocations")
+def read_revocation_list(issuer_id: str, server: TheServer) -> dict[str, Any]:
+    """What an issuer has revoked, for verifiers of signed badges of Open Badges 2.0."""
+    id = read_id("issuer", issuer_id)
+    with reading(server) as connection:
+        profiles.find_issuer(connection, id)
+        return tokens.revocation_list(connection, id, server.site.base_url)
 
 
 @router.get("/public-keys")
 def list_public_keys(server: TheServer) -> list[dict[str, Any]]:
     with reading(server) as connection:
-        return keys.public_keys(connection, server.site.base_url)
+        return key_documents.public_keys(connection, server.site.base_url)
+
+
+@router.get("/assets/{name}", response_class=Response)
+def read_image(name: str, server: TheServer) -> Response:
+    """A picture; what a browser would run in one is not run."""
+    if "\x00" in name:
+        raise NotFound(what="image", id=name)
+    query = sa.select(images.c.media_type, images.c.content).where(images.c.name == name)
+    with reading(server) as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(what="image", id=name)
+    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+    return Response(bytes(row.content), media_type=row.media_type, headers=headers)

@@ -1,0 +1,60 @@
+"""Putting proofs on documents: Data Integrity inside them, or a token around them."""
+
+import base64
+import json
+from datetime import datetime
+
+from openbadgeslib.errors import LibOpenBadgesException
+from openbadgeslib.ob3 import add_data_integrity_proof
+from openbadgeslib.ob3.contexts import bundled_contexts
+from openvc.errors import OpenvcError
+from openvc.proof.data_integrity import DataIntegrityProofSuite
+
+from obms.badges import Signer
+from obms.badges.keys import private_pem
+from obms.badges.signers import HeldKey
+from obms.specs import Json
+
+# The media types of tokens, as `typ` leaves out their `application/`.
+VC_JWT, JWS = "vc+jwt", "JWT"
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class CannotBeSigned(Exception):
+    """What the document says is not all of it said by JSON-LD, so that a proof would not cover it."""
+
+
+def add_proof(document: Json, signer: Signer, created: datetime) -> str:
+    """The document with an `eddsa-rdfc-2022` proof in it, as the text that is kept and given out."""
+    try:
+        if isinstance(signer, HeldKey):
+            # Five times as fast as the way for a private part that is not here.
+            signed = add_data_integrity_proof(
+                document, private_pem(signer.private), signer.kid, created=created
+            )
+        else:
+            signed = DataIntegrityProofSuite().add_proof(
+                document,
+                signing_key=signer,
+                verification_method=signer.kid,
+                created=created,
+                extra_contexts=bundled_contexts(),
+            )
+    except (LibOpenBadgesException, OpenvcError) as error:
+        raise CannotBeSigned(str(error)) from error
+    return _encode(signed)
+
+
+def make_token(payload: Json, signer: Signer, typ: str = VC_JWT) -> str:
+    """The payload as a compact JWS."""
+    head = _base64({"alg": signer.alg, "kid": signer.kid, "typ": typ})
+    signed = head + b"." + _base64(payload)
+    return (signed + b"." + _bare(signer.sign(signed))).decode()
+
+
+def _base64(value: Json) -> bytes:
+    return _bare(_encode(value).encode())
+
+
+def _bare(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
