@@ -30,7 +30,6 @@ class Order:
     image: Image | None = None
     proof: ProofKind = "data-integrity"
     alg: JoseName | None = None
-    key_id: str | None = None
 
 
 def hash_recipient(recipient: Recipient) -> Recipient:
@@ -42,10 +41,11 @@ def hash_recipient(recipient: Recipient) -> Recipient:
     return Recipient(type=recipient.type, identity=f"sha256${digest}", hashed=True, salt=salt)
 
 
-def issue(connection: sa.Connection, site: Site, order: Order) -> str:
+def issue(connection: sa.Connection, site: Site, order: Order, *, key_id: str | None = None) -> str:
     """Issue and keep a signed credential; its id.
 
-    NotFound for the achievement, Invalid for what cannot be signed.
+    NotFound for the achievement, Invalid for what cannot be signed. `key_id` names another key than
+    the one in use.
     """
     achievement = profiles.find_achievement(connection, order.achievement_id)
     issuer = profiles.find_issuer(connection, achievement.issuer_id)
@@ -63,7 +63,7 @@ def issue(connection: sa.Connection, site: Site, order: Order) -> str:
         statuses=entries,
     )
     algorithm = keys.algorithm_for(order.proof, order.alg)
-    key = keys.choose_key(connection, site, issuer.id, algorithm, order.key_id)
+    key = keys.choose_key(connection, site, issuer.id, algorithm, key_id)
     document = sign(site, key, credential, order.proof)
     row = credential_row(credential, key.id, order.proof, document) | {"created_at": site.clock()}
     connection.execute(sa.insert(credentials).values(row))

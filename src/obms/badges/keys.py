@@ -152,17 +152,17 @@ def algorithm_for(proof: ProofKind, alg: JoseName | None = None) -> Algorithm:
 def choose_key(
     connection: sa.Connection, site: Site, issuer_id: str, algorithm: Algorithm, key_id: str | None = None
 ) -> SigningKey:
-    """The key to sign with: the one that is named, else the one in use.
+    """The key to sign with: the one that is named, by its bare id or as proofs do, else the one in use.
 
     Invalid (under `keyId`) for a key that is not the issuer's, is retired, or is of another algorithm.
     """
     if key_id is None:
         return active_key(connection, site, issuer_id, algorithm)
-    key = read_key(connection, key_id)
+    key = read_key(connection, key_id.rpartition("#")[2])
     if key is None or key.issuer_id != issuer_id:
-        raise Invalid(keyId=["is no key of the issuer"])
+        raise Invalid(keyId=["is no key of this issuer"])
     if key.retired_at is not None:
-        raise Invalid(keyId=["is retired"])
+        raise Invalid(keyId=["was retired, and signs no more"])
     if key.algorithm != algorithm:
         raise Invalid(keyId=[f"is a key for {key.jose_name}, and this proof takes {JOSE_NAMES[algorithm]}"])
     return key

@@ -11,6 +11,7 @@ from obms.web import (
     achievements,
     assets,
     baked,
+    batch,
     credentials,
     envelope,
     front,
@@ -41,6 +42,8 @@ def create_app(server: Server) -> FastAPI:
     for router in (front.router, health.router, published.router, assets.router, version2.router):
         api.include_router(router)
     for prefix in ("", "/v3"):
+        # Before the routes of one credential, of which `batch` is no id.
+        api.include_router(batch.router, prefix=prefix)
         for router in (issuers.router, achievements.router, credentials.router, status_lists.router):
             api.include_router(router, prefix=prefix)
         api.include_router(baked.router, prefix=prefix)

@@ -1,6 +1,6 @@
 """Credentials: issued, read as they were signed, revoked, suspended, deleted and verified."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from obms.app import Server
 from obms.badges import access, credentials, issuing, profiles, signatures, statuses, tokens, verifying
 from obms.badges.standings import read_standing
-from obms.domain import REVOCATION, SUSPENSION, Status
+from obms.domain import REVOCATION
 from obms.errors import Gone
 from obms.specs import Json, credential_url, iso
 from obms.web.context import (
@@ -18,17 +18,17 @@ from obms.web.context import (
     TheServer,
     announce,
     read_id,
-    read_reference,
     reading,
     writing,
 )
 from obms.web.models import CredentialBody, ReasonBody
+from obms.web.orders import order_of
+from obms.web.standing import ROLES, StandingBody, Wanted, change, set_standing
 from obms.web.tokens import token_key
 
 router = APIRouter(tags=["credentials"])
 JWT_TYPE = "application/vc+jwt"
 Format = Annotated[Literal["json", "jwt"] | None, Query(description="`jwt` gives the compact token.")]
-ROLES = ("owner", "editor", "staff")
 
 
 def shown(kept: credentials.Kept) -> Json:
@@ -57,17 +57,9 @@ def create_credential(
     actor: TheActor,
     format: Format = None,  # noqa: A002
 ) -> Response:
-    order = issuing.Order(
-        achievement_id=read_reference(server, "badge", body.badge),
-        recipient=body.recipient.to_domain(),
-        issued_at=body.issued_on,
-        expires_at=body.expires,
-        evidence=tuple(evidence.to_domain() for evidence in body.evidence),
-        narrative=body.narrative,
-        image=body.image.to_domain() if body.image else None,
-        proof="jwt" if format == "jwt" else body.proof,
-        alg=body.alg,
-    )
+    order = order_of(server, body)
+    if format == "jwt":
+        order = replace(order, proof="jwt")
     with writing(server) as connection:
         achievement = profiles.find_achievement(connection, order.achievement_id)
         actor.require(achievement.issuer_id, *ROLES)
@@ -126,59 +118,45 @@ def delete_credential(credential_id: str, server: TheServer, actor: TheActor) ->
 def revoke_credential(
     credential_id: str, server: TheServer, actor: TheActor, body: ReasonBody | None = None
 ) -> dict[str, Any]:
-    return _change(server, actor, credential_id, "revoke", body)
+    return _change(server, actor, credential_id, "revoked", body)
 
 
 @router.post("/credentials/{credential_id}/suspend")
 def suspend_credential(
     credential_id: str, server: TheServer, actor: TheActor, body: ReasonBody | None = None
 ) -> dict[str, Any]:
-    return _change(server, actor, credential_id, "suspend", body)
+    return _change(server, actor, credential_id, "suspended", body)
 
 
 @router.post("/credentials/{credential_id}/unsuspend")
 def unsuspend_credential(
     credential_id: str, server: TheServer, actor: TheActor, body: ReasonBody | None = None
 ) -> dict[str, Any]:
-    return _change(server, actor, credential_id, "unsuspend", body)
+    return _change(server, actor, credential_id, "active", body)
 
 
 def _change(
-    server: Server, actor: access.Actor, credential_id: str, action: str, body: ReasonBody | None
+    server: Server, actor: access.Actor, credential_id: str, wanted: Wanted, body: ReasonBody | None
 ) -> Json:
     """Do it, and answer where the credential stands then; doing it twice changes nothing."""
-    id, site = read_id("credential", credential_id), server.site
-    reason = body.reason if body else None
+    id = read_id("credential", credential_id)
     with writing(server) as connection:
-        actor.require(credentials.find(connection, id).issuer_id, *ROLES)
-        if action == "revoke":
-            changed = statuses.revoke(connection, site, id, reason)
-        elif action == "suspend":
-            changed = statuses.suspend(connection, site, id, reason)
-        else:
-            changed = statuses.lift_suspension(connection, site, id)
-        if changed:
-            access.record(connection, site, actor, f"credential.{action}", id, {"reason": reason})
-        status = statuses.read_status(connection, id)
-        standing = read_standing(connection, id, REVOCATION if action == "revoke" else SUSPENSION)
+        told, entry = change(connection, server, actor, id, wanted, body.reason if body else None)
     # After the commit, so that nothing is kept that never was; before the answer, and again when the
     # request is repeated, so that nothing is answered for that is not kept.
-    server.keep([standing])
-    return shown_status(server, id, status)
+    server.keep([entry])
+    return told
 
 
-def shown_status(server: Server, credential_id: str, status: Status | None) -> Json:
-    if status is None:
-        raise AssertionError("a credential that was changed has a place in a list")
-    state = "revoked" if status.revoked else "suspended" if status.suspended else "active"
-    return {
-        "id": credential_url(server.site.base_url, credential_id),
-        "status": state,
-        "revoked": status.revoked,
-        "suspended": status.suspended,
-        "reason": status.reason,
-        "since": iso(status.since) if status.since else None,
-    }
+@router.post("/credentials/{credential_id}/status")
+def change_status(
+    credential_id: str, body: StandingBody, server: TheServer, actor: TheActor
+) -> dict[str, Any]:
+    id = read_id("credential", credential_id)
+    with writing(server) as connection:
+        told, entry = set_standing(connection, server, actor, id, body)
+    server.keep([entry])
+    return told
 
 
 @router.get("/credentials/{credential_id}/verify")

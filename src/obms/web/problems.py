@@ -1,6 +1,6 @@
 """Errors as answers: RFC 9457 problem JSON with the members that existing clients read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -74,11 +74,17 @@ def _mapping(value: object) -> Members:
 
 
 def of_validation(request: Request, error: RequestValidationError) -> JSONResponse:
+    fields = messages_of(error.errors())
+    return answer(request, HTTPStatus.BAD_REQUEST, "The request is not valid.", invalid(fields))
+
+
+def messages_of(errors: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What is wrong, by field, of what pydantic found."""
     fields: dict[str, list[str]] = {}
-    for found in error.errors():
+    for found in errors:
         name = ".".join(str(part) for part in found["loc"] if part not in ("body", "query", "path"))
         fields.setdefault(name or "body", []).append(str(found["msg"]).removeprefix("Value error, "))
-    return answer(request, HTTPStatus.BAD_REQUEST, "The request is not valid.", invalid(fields))
+    return fields
 
 
 def of_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -57,17 +57,3 @@ def read_revocation_list(issuer_id: str, server: TheServer) -> dict[str, Any]:
 def list_public_keys(server: TheServer) -> list[dict[str, Any]]:
     with reading(server) as connection:
         return key_documents.public_keys(connection, server.site.base_url)
-
-
-@router.get("/assets/{name}", response_class=Response)
-def read_image(name: str, server: TheServer) -> Response:
-    """A picture; what a browser would run in one is not run."""
-    if "\x00" in name:
-        raise NotFound(what="image", id=name)
-    query = sa.select(images.c.media_type, images.c.content).where(images.c.name == name)
-    with reading(server) as connection:
-        row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFound(what="image", id=name)
-    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
-    return Response(bytes(row.content), media_type=row.media_type, headers=headers)
