@@ -33,7 +33,7 @@ def test_each_item_is_judged_on_its_own_and_the_good_ones_are_issued(
         order(badge, proof="jwt"),
         order(badge, narrative="n" * 20_001),
         order(UNKNOWN),
-        order(badge, proof="data-integrity", evidence=[{"id": "urn:x:1", "name": each} for each in "ab"]),
+        order(badge, proof="data-integrity", evidence=[{"narrative": "n" * 6000}] * 50),
         17,
         order(badge, proof="data-integrity"),
         order("https://elsewhere.example/achievements/1"),
