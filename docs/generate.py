@@ -24,7 +24,7 @@ MEANINGS = {
     0: "done",
     1: "unexpected: a bug",
     2: "wrong usage or configuration",
-    3: "the database cannot be reached",
+    3: "the database, or the server that is looked at, cannot be reached",
     4: "the backup could not be made",
     5: "the backup is damaged, or is not what it claims",
     6: "not proven: it was judged and found bad, or could not be judged",

@@ -1,7 +1,8 @@
 """The composition root: settings become objects here, and nowhere else."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -41,6 +42,9 @@ from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
 from obms.errors import ConfigurationError, StorageFailed
 from obms.looking import Scene
+from obms.looking.outside import visiting
+from obms.looking.samples import NOBODY, of_database, of_key
+from obms.looking.visit import Visit
 from obms.metrics import Measured, exposition, textfile
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
@@ -159,6 +163,18 @@ def open_scene(settings: Settings, backups: Backups) -> Scene:
         told=bool(_words(settings.backup_notify_urls) or _words(settings.backup_heartbeat_url)),
         settings=Path(".env"),
     )
+
+
+@contextmanager
+def open_visit(settings: Settings, url: str | None, size: int) -> Iterator[Visit]:
+    """What `verify-deployment` looks at; the credentials are named by the database, or by AUTH_API_KEY."""
+    key, now = settings.auth_api_key, utc_now()
+    with visiting(url or f"http://localhost:{settings.port}") as outside:
+        outside.get("/health")
+        sample = of_database(open_database(settings), now, size)
+        if sample is None and key is not None:
+            sample = of_key(outside, key.get_secret_value(), size)
+        yield Visit(outside=outside, sample=sample or NOBODY, now=now)
 
 
 def keeps_schedule(settings: Settings) -> bool:

@@ -73,6 +73,19 @@ class DatabaseNotMigrated(DatabaseUnreachable):
     hint = "Run `obms migrate`."
 
 
+class ServerUnreachable(ObmsError):
+    """The server at {url} does not answer: {detail}."""
+
+    exit_code = 3
+    hint = "Check that it runs (its log says why not), and that --url is its address."
+
+
+class ServerWithoutDatabase(ServerUnreachable):
+    """The server at {url} has no database to answer from: {detail}."""
+
+    hint = "Its log says why. A lost database is brought back by `obms restore latest`."
+
+
 # 4: the backup could not be made
 
 
@@ -147,6 +160,12 @@ class StatusRed(NotProven):
     """The status is red: {detail}."""
 
     hint = "`obms status` has the whole of it."
+
+
+class DeploymentUnfit(NotProven):
+    """The server at {url} is not as it should be: {detail}."""
+
+    hint = "If its database was just restored: `obms restore --undo`. Else `obms backup verify latest`."
 
 
 # 7: another run holds the lock

@@ -16,7 +16,7 @@ from obms.badges.images import Asset, judge
 from obms.badges.images import find as find_image
 from obms.badges.signers import open_signer
 from obms.badges.statuses import DELETED
-from obms.domain import PURPOSES, REVOCATION, Purpose
+from obms.domain import PURPOSES, REVOCATION, ProofKind, Purpose
 from obms.errors import ObmsError
 from obms.schema import achievements, images, issuers, revocations, signing_keys, status_entries, status_lists
 from obms.schema import credentials as table
@@ -239,14 +239,18 @@ def _opens(asset: Asset) -> bool:
 
 
 def forge(kept: credentials.Kept) -> str:
+    return forged(kept.document, kept.proof)
+
+
+def forged(document: str, proof: ProofKind) -> str:
     """The document with one character changed in the middle of what it says of the recipient."""
-    if kept.proof == "jwt":
-        head, payload, _signature = kept.document.split(".")
+    if proof == "jwt":
+        head, payload, _signature = document.split(".")
         place = len(head) + 1 + len(payload) // 2
     else:
-        place = kept.document.index('"identityHash":"') + len('"identityHash":"sha256$') + 5
-    other = "A" if kept.document[place] != "A" else "B"
-    return kept.document[:place] + other + kept.document[place + 1 :]
+        place = document.index('"identityHash":"') + len('"identityHash":"sha256$') + 5
+    other = "A" if document[place] != "A" else "B"
+    return document[:place] + other + document[place + 1 :]
 
 
 def purposes_of(connection: sa.Connection, credential_id: str) -> set[Purpose]:

@@ -25,6 +25,7 @@ from obms.cli.common import (
     named,
 )
 from obms.cli.comparing import diff
+from obms.cli.deployed import verify_deployment
 from obms.cli.looking import doctor, drill, status
 from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
 from obms.cli.picking import Only, Overwrite, restore_only
@@ -37,6 +38,7 @@ backups.app.command("rekey")(rekey)
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.command("drill")(drill)
+app.command("verify-deployment")(verify_deployment)
 backups.app.command("diff")(diff)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
 app.add_typer(signing_keys.app, name="keys", help="List, rotate and retire signing keys.")

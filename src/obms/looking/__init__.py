@@ -1,4 +1,4 @@
-"""Looking at the whole server: how it stands (`status`), and what about it is unsafe (`doctor`)."""
+"""Looking at the whole server: `status`, what is unsafe about it (`doctor`), and from outside."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
