@@ -22,7 +22,7 @@ from obms.looking.visit import Visit, take
 from obms.observe import utc_now
 from obms.schema import credentials, revocations, status_entries, status_lists
 from obms.web import create_app
-from tests.deployment import API_KEY, Deployment
+from tests.deployment import API_KEY, Answer, Deployment
 from tests.serving import serving
 
 Change = Callable[[Any], Any]
@@ -150,6 +150,10 @@ def test_a_sample_is_as_large_as_was_asked_for(stocked_sqlite: Deployment) -> No
     assert spread([1, 2, 3, 4], 2) == [1, 3]
 
 
+def bad(answer: Answer) -> set[str]:
+    return {check["name"] for check in answer.json["checks"] if not check["ok"]}
+
+
 def change_a_document(server: Deployment) -> None:
     """One character of what a badge says of its holder."""
     with writing(server.database.engine) as connection:
@@ -179,31 +183,28 @@ def forget_a_bit(server: Deployment) -> None:
         connection.execute(stale.values(document=old, signed_at=utc_now()))
 
 
-def test_a_sound_server_passes_and_a_damaged_one_does_not(stocked: Deployment, tmp_path: Path) -> None:
-    """A real server of each kind; and with no database in reach the API key names the same badges."""
-    log = tmp_path / "log"
-    log.write_text("timestamp=1 level=info event=started\n", encoding="utf-8")
+def test_a_sound_server_passes_and_a_damaged_one_does_not(stocked: Deployment) -> None:
+    """A real server of each kind, and its real log; without its database the API key names the badges."""
+    log = str(stocked.folder / "uvicorn.log")
     with serving(stocked, 1) as url:
-        ask = ("verify-deployment", "--url", url, "--json")
-        answer = stocked.obms(*ask, "--log", str(log))
+        ask = ("verify-deployment", "--url", url, "--json", "--sample", "15")
+        answer = stocked.obms(*ask, "--log", log)
         assert answer.code == 0, answer.err
         assert answer.json["ok"]
         assert answer.json["source"] == f"the {stocked.database.kind} database"
-        assert answer.json["credentials"] > 15
-        assert {check["name"] for check in answer.json["checks"]} >= {"credentials verify", "log"}
-        change_a_document(stocked)
-        answer = stocked.obms(*ask)
-        assert answer.code == 6
-        assert [check["name"] for check in answer.json["checks"] if not check["ok"]] == ["credentials verify"]
+        assert {check["name"] for check in answer.json["checks"]} >= {*STEPS, "log"}
         forget_a_bit(stocked)
-        log.write_text("level=error event='request failed'\n", encoding="utf-8")
         away = {"DATABASE_URL": "", "DB_TYPE": "sqlite", "SQLITE_FILE": "/nowhere/at/all.db"}
-        answer = stocked.obms(*ask, "--log", str(log), **away)
+        answer = stocked.obms(*ask, "--sample", "30", **away)
         assert answer.code == 6
         assert answer.json["source"] == "the API key"
-        assert "status lists agree: " in answer.err
-        assert "credentials verify: " in answer.err
-        assert "log: 1 of its lines" in answer.err
+        assert bad(answer) == {"status lists agree"}
+        change_a_document(stocked)
+        answer = stocked.obms(*ask, "--sample", "30", "--log", log)
+        assert answer.code == 6
+        assert bad(answer) == {"status lists agree", "credentials verify", "no error of the server", "log"}
+    assert "Traceback" in Path(log).read_text("utf-8")
+    assert "\u256d" not in Path(log).read_text("utf-8"), "a trace with the values of variables, in boxes"
     assert stocked.obms(*ask).code == 3
 
 

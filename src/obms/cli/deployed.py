@@ -39,12 +39,13 @@ def verify_deployment(
     Example: obms verify-deployment --url http://localhost:3000
     """
     from obms.app import open_visit
-    from obms.looking.deployment import examine
+    from obms.looking.deployment import examine, judge_log
     from obms.looking.logs import read_log
 
     settings, started = load_settings(), time.perf_counter()
     with open_visit(settings, url, sample) as visit:
-        checks = examine(visit, read_log(log) if log else None)
+        checks = examine(visit)
+    checks += [judge_log(read_log(log))] if log else []
     found = {
         "url": visit.outside.url,
         "ok": all(check.ok for check in checks),

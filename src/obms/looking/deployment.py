@@ -20,17 +20,18 @@ LISTS = ("issuers", "achievements")
 REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
-def examine(visit: Visit, log: Log | None = None) -> list[Check]:
+def examine(visit: Visit) -> list[Check]:
     """All checks; only the first of HTTP where the server has no database to answer from."""
     checks = [take("health", _health, visit)]
     if checks[0].ok:
         checks += [take(name, step, visit) for name, step in STEPS.items()]
     answers = visit.outside
-    checks.append(checked("no error of the server", answers.broken, f"{answers.asked} answers"))
-    if log is not None:
-        told = [f"{log.errors} of its lines tell of errors", *log.first] if log.errors else []
-        checks.append(checked("log", told, f"{log.lines} lines, none of an error", 1 + LINES_SHOWN))
-    return checks
+    return [*checks, checked("no error of the server", answers.broken, f"{answers.asked} answers")]
+
+
+def judge_log(log: Log) -> Check:
+    told = [f"{log.errors} of its lines tell of errors", *log.first] if log.errors else []
+    return checked("log", told, f"{log.lines} lines, none of an error", 1 + LINES_SHOWN)
 
 
 def _health(visit: Visit) -> Check:

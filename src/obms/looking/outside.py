@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import jwt
+import stamina
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -40,7 +41,7 @@ class Outside:
         """The answer, whatever it is; ServerUnreachable if there is none."""
         headers = {"Accept": accept, **({"X-API-Key": key} if key else {})}
         try:
-            answer = self.client.get(path, headers=headers)
+            answer = _ask(self.client, path, headers)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise ServerUnreachable(url=self.url, detail=f"{path}: {error}") from error
         self.asked += 1
@@ -79,6 +80,12 @@ class Outside:
             if str(found.get("id")).endswith(f":issuers:{issuer}#{fragment}"):
                 return pem_of(found.get("publicKeyJwk"))
         raise Unfit(f"/issuers/{issuer}/did.json does not hold the key {fragment}")
+
+
+@stamina.retry(on=httpx.TransportError, attempts=3, timeout=None, wait_initial=0.2)
+def _ask(client: httpx.Client, path: str, headers: Mapping[str, str]) -> httpx.Response:
+    """Asked again where the way broke: a server ends connections that were idle."""
+    return client.get(path, headers=headers)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 
 from obms import app
 from obms.app import Server
+from obms.observe import configure_logging
 from obms.web import (
     achievements,
     assets,
@@ -53,6 +54,7 @@ def create_app(server: Server) -> FastAPI:
 
 def create() -> FastAPI:
     """What `uvicorn --factory obms.web:create` calls in each worker."""
+    configure_logging()
     api = create_app(app.open_server_from_environment())
     gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
     return api
