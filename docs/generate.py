@@ -20,6 +20,21 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 NOTICE = "<!-- Written by `make docs`; change the program, not this file. -->"
 UNEXPECTED = 500
+# What the compose files read of .env, beside the settings of the server.
+CONTAINERS = (
+    (
+        "COMPOSE_PROFILES",
+        "",
+        "Containers only: `db` starts PostgreSQL too. Set DB_TYPE and POSTGRES_PASSWORD with it.",
+    ),
+    ("OBMS_IMAGE", "openbadges-modular-server:latest", "Containers only: the image of the server."),
+    ("PYTHON_IMAGE", "python:3.11-slim-bookworm", "Containers only: what it is built on."),
+    ("POSTGRES_IMAGE", "postgres:18", "Containers only: the image of PostgreSQL."),
+    ("OBMS_USER", "10001", "Containers only: id of the user who runs the server, and owns ./backups."),
+    ("MEMORY_LIMIT", "1g", "Containers only: memory of the API, and of the backups."),
+    ("POSTGRES_MEMORY_LIMIT", "1g", "Containers only: memory of PostgreSQL."),
+    ("TEST_PORT", "3001", "Containers only: port of the API of docker-compose.test.yml."),
+)
 MEANINGS = {
     0: "done",
     1: "unexpected: a bug",
@@ -58,10 +73,9 @@ def settings_page() -> str:
 
 
 def environment_example() -> str:
-    lead = "# Copy to .env and change. Only SECRET_KEY has to be set; what is commented out is the default.\n"
+    lead = "# Copy to .env and change. SECRET_KEY has to be set; what is commented out is the default.\n"
     return lead + "".join(
-        f"\n# {meaning}\n{'#' if name != 'SECRET_KEY' else ''}{name}={default}\n"
-        for name, default, meaning in _settings()
+        f"\n# {meaning}\n#{name}={default}\n" for name, default, meaning in (*_settings(), *CONTAINERS)
     )
 
 

@@ -79,7 +79,12 @@ def root(*, version: Annotated[bool, typer.Option("--version", help="Print the v
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    *,
+    schedule: Annotated[
+        bool, typer.Option(help="Keep the schedules; without, `obms backup schedule` does it elsewhere.")
+    ] = True,
+) -> None:
     """Serve the API, and keep BACKUP_SCHEDULE and DRILL_SCHEDULE (unless both are off).
 
     Example: PORT=3000 obms serve
@@ -94,7 +99,7 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        scheduled=keeps_schedule(settings),
+        scheduled=schedule and keeps_schedule(settings),
         notify=open_hook(settings, logged=True),
     )
 
