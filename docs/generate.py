@@ -81,7 +81,7 @@ def environment_example() -> str:
 
 def _settings() -> Iterator[tuple[str, str, str]]:
     for name, field in Settings.model_fields.items():
-        yield name.upper(), _written(field.default), field.description or ""
+        yield field.title or name.upper(), _written(field.default), field.description or ""
 
 
 def _written(default: object) -> str:
@@ -90,7 +90,7 @@ def _written(default: object) -> str:
         return f"{default.total_seconds() / 3600:g}h"
     if isinstance(default, tuple):
         return " ".join(default)
-    return "" if default is None else str(default)
+    return "" if default is None or default == {} else str(default)
 
 
 # Exit codes and errors

@@ -3,12 +3,13 @@
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
+from sqlalchemy import Connection
 
 from obms import __version__, migrations
 from obms.backup import Backups, Probe
@@ -32,6 +33,7 @@ from obms.badges import Seal, Site
 from obms.badges.bringing import bring
 from obms.badges.carrying import carry_revocations
 from obms.badges.changes import word_of
+from obms.badges.closing import carry_closings, closings_since
 from obms.badges.examining import newest_moment
 from obms.badges.keys import check_keys
 from obms.badges.replaying import count_known, count_since, replay
@@ -41,6 +43,7 @@ from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
 from obms.errors import ConfigurationError, StorageFailed
+from obms.gate import Gate
 from obms.looking import Scene
 from obms.looking.outside import visiting
 from obms.looking.samples import NOBODY, of_database, of_key
@@ -86,6 +89,7 @@ class Server:
     metrics: Callable[[], bytes]
     keep: Callable[[Sequence[Entry]], None]
     needed_revision: str
+    gate: Gate = field(default_factory=Gate)
 
 
 def open_database(settings: Settings, *, pooled: bool = False) -> Database:
@@ -201,6 +205,7 @@ def _server(settings: Settings, database: Database) -> Server:
         metrics=lambda: exposition(measured),
         keep=keep,
         needed_revision=migrations.newest(),
+        gate=settings.gate(),
     )
 
 
@@ -337,10 +342,10 @@ def open_backups(
             copy.engine, to=revision, name=name, version=version
         ),
         check_keys=check,
-        carry=carry_revocations,
+        carry=_carry,
         later=Later(
             journal=open_journal(settings, site, notify),
-            entries_since=standings_since,
+            entries_since=_entries_since,
             replay=replay,
             count_known=count_known,
             count_since=count_since,
@@ -351,6 +356,18 @@ def open_backups(
         notify=notify,
         timeout=settings.backup_timeout,
     )
+
+
+def _carry(old: Connection, new: Connection) -> int:
+    """What a restore takes over from the live database; how many revocations and suspensions."""
+    carry_closings(old, new)
+    return carry_revocations(old, new)
+
+
+def _entries_since(connection: Connection, since: datetime | None) -> Iterator[Entry]:
+    """What the journal has to hold."""
+    yield from standings_since(connection, since)
+    yield from closings_since(connection, since)
 
 
 def _chain(settings: Settings) -> Chain:

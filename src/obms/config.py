@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from obms.errors import ConfigurationError, KeyMissing
+from obms.gate import SESSION, Gate, read_key, read_networks, read_user
 
 SECRETS = (
     "SECRET_KEY",
@@ -64,11 +66,36 @@ def _days(value: object) -> object:
     return None if str(value).lower() == "off" else value
 
 
+def _rate(value: object) -> object:
+    """`off` is None: no limit."""
+    if str(value).lower() == "off":
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", str(value)):
+        raise ValueError("must be a number of requests per time, as 600/minute, or off")
+    return value
+
+
+def _named_entries(values: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """What the environment, or .env, has under names that begin so; `..._FILE` names a file of one."""
+    found = {name.upper(): str(value) for name, value in values.items() if value}
+    found |= {name.upper(): value for name, value in os.environ.items() if value}
+    named = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    return {
+        name.removesuffix("_FILE"): Path(value).read_text(encoding="utf-8").strip()
+        if name.endswith("_FILE")
+        else value
+        for name, value in named.items()
+        if name != "FILE"
+    }
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Days = Annotated[Annotated[int, Field(ge=0, le=100_000)] | None, BeforeValidator(_days)]
 Count = Annotated[int, Field(ge=0, le=100_000)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Keys = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_keys)]
+Rate = Annotated[str | None, BeforeValidator(_rate)]
+Entries = Annotated[dict[str, SecretStr], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -99,6 +126,36 @@ class Settings(BaseSettings):
         default=None, description="Seals the signing keys. Keep a copy apart from the backups."
     )
     auth_api_key: SecretStr | None = Field(default=None, description="An API key with the role admin.")
+    auth_api_keys: Entries = Field(
+        default={},
+        title="AUTH_API_KEY_<NAME>",
+        description="`key:userId:description`: an API key of the user with this id or name; of `admin` too.",
+    )
+    auth_basic_users: Entries = Field(
+        default={},
+        title="AUTH_BASIC_AUTH_<USER>",
+        description="`password:userId:role` for HTTP Basic; another role than `admin` is what the user has.",
+    )
+    auth_allow_registration: bool = Field(
+        default=False, description="Whether strangers may register; that gives no right over any issuer."
+    )
+    auth_token_lifetime: Duration = Field(default=SESSION, description="How long a login lasts.")
+    rate_limit: Rate = Field(
+        default="600/minute", description="Requests of one address, in each worker; `off` is no limit."
+    )
+    rate_limit_exempt: Words = Field(
+        default=("127.0.0.0/8", "::1"),
+        description="Addresses and networks that are not limited; `none` for none.",
+    )
+    login_rate_limit: Rate = Field(
+        default="10/minute", description="Failed logins of one address, and with one name; in each worker."
+    )
+    trusted_proxies: Words = Field(
+        default=(), description="Addresses and networks whose `X-Forwarded-For` is believed."
+    )
+    cors_origins: Words = Field(
+        default=("*",), description="Origins whose pages may ask from a browser; `none` for none."
+    )
     backup_dir: Path = Field(default=Path("backups"), description="Folder of the backups.")
     backup_stores: Words = Field(
         default=(),
@@ -174,7 +231,14 @@ class Settings(BaseSettings):
             path = os.environ.get(f"{name}_FILE")
             if path and not values.get(name.lower()):
                 values[name.lower()] = Path(path).read_text(encoding="utf-8").strip()
+        values["auth_api_keys"] = _named_entries(values, "AUTH_API_KEY_")
+        values["auth_basic_users"] = _named_entries(values, "AUTH_BASIC_AUTH_")
         return values
+
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        self.gate()
+        return self
 
     @model_validator(mode="after")
     def _check_urls(self) -> Self:
@@ -216,6 +280,22 @@ class Settings(BaseSettings):
             scheme: {key: _text(value) for key, name in names.items() if (value := getattr(self, name))}
             for scheme, names in CREDENTIALS.items()
         }
+
+    def gate(self) -> Gate:
+        """What the settings say of those who come in."""
+        return Gate(
+            keys=tuple(
+                read_key(f"AUTH_API_KEY_{name}", _text(text)) for name, text in self.auth_api_keys.items()
+            ),
+            users=tuple(read_user(name, _text(text)) for name, text in self.auth_basic_users.items()),
+            registration=self.auth_allow_registration,
+            session=self.auth_token_lifetime,
+            rate=self.rate_limit,
+            login_rate=self.login_rate_limit,
+            exempt=read_networks("RATE_LIMIT_EXEMPT", self.rate_limit_exempt),
+            proxies=read_networks("TRUSTED_PROXIES", self.trusted_proxies),
+            origins=tuple(origin for origin in self.cors_origins if origin != "none"),
+        )
 
     def public_url(self) -> str:
         """BASE_URL without a slash at its end."""

@@ -307,6 +307,16 @@ class AuthenticationRequired(ObmsError):
     hint = "Send a valid key in the X-API-Key header."
 
 
+class LoginRefused(AuthenticationRequired):
+    """Invalid credentials."""
+
+
+class TooManyRequests(ObmsError):
+    """Too many requests; try again in {seconds} seconds."""
+
+    status = 429
+
+
 class Forbidden(ObmsError):
     """This key may not do that."""
 

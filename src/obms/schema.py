@@ -193,6 +193,7 @@ revocations = sa.Table(
     ),
 )
 
+# `sessions_since` ends every session that is older: a new password, or a closed account.
 users = sa.Table(
     "users",
     metadata,
@@ -201,6 +202,8 @@ users = sa.Table(
     sa.Column("email", sa.Text, nullable=False, unique=True),
     sa.Column("password_hash", sa.Text),
     _time("created_at"),
+    _time("disabled_at", nullable=True),
+    _time("sessions_since", nullable=True),
 )
 
 # `issuer_id` is empty for the role that holds everywhere (admin).

@@ -16,6 +16,7 @@ from obms.badges import statuses
 from obms.databases import writing
 from obms.databases.comparing import merge
 from obms.errors import LockHeld
+from obms.migrations import newest
 from obms.schema import achievements, credentials, images, issuers
 from tests.backup.conftest import Backed, add_issuer, assert_nothing_is_left, execute
 from tests.backup.test_revocations_outlive import lose_database, valid_ids
@@ -228,7 +229,7 @@ def test_another_schema_is_told(backed: Backed) -> None:
     execute(server, "UPDATE alembic_version SET version_num = '0001'")
     answer = server.obms("backup", "diff", "latest")
     assert answer.code == 0
-    assert "schema 0002 -> 0001" in answer.out
+    assert f"schema {newest()} -> 0001" in answer.out
 
 
 def test_a_second_run_holds_it_off(backed_sqlite: Backed) -> None:

@@ -86,7 +86,7 @@ def test_an_older_database_keeps_its_rows(empty: Database) -> None:
     before = empty.facts().digests["users"]
     assert migrations.migrate(empty.engine) == "0001"
     after = empty.facts()
-    assert (after.revision, after.rows["audit_events"]) == ("0002", 0)
+    assert (after.revision, after.rows["audit_events"]) == (migrations.newest(), 0)
     assert after.digests["users"] == before
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from obms.badges import Site, access
+from obms.badges import Site, api_keys
 from obms.schema import user_roles, users
 from tests.deployment import Deployment
 from tests.web.conftest import ISSUER, Client, order
@@ -47,7 +47,7 @@ def _user(deployment: Deployment, site: Site, role: str | None, issuer_id: str |
         if role:
             values = {"id": "r1", "user_id": "u1", "role": role, "issuer_id": issuer_id}
             connection.execute(sa.insert(user_roles).values(values))
-        return access.make_key(connection, site, "u1", "test")
+        return api_keys.make_key(connection, site, "u1", "test")[1]
 
 
 def test_staff_issue_for_their_issuer_and_for_no_other(client: Client, deployment: Deployment) -> None:

@@ -17,6 +17,7 @@ from obms.badges.carrying import (
     raise_counter,
     set_bits,
 )
+from obms.badges.closing import CLOSED, OPENED, replay_closings
 from obms.badges.standings import LIFTED, SET, WITHDRAWN
 from obms.badges.statuses import counter_of
 from obms.domain import REVOCATION, SUSPENSION
@@ -40,6 +41,8 @@ def replay(new: sa.Connection, entries: Iterable[Entry]) -> Iterator[tuple[Entry
                 yield from ((entry, -1) for entry in batch if entry["own"] and _lift(new, entry))
             elif state == WITHDRAWN:
                 _withdraw(new, batch)
+            elif state in (CLOSED, OPENED):
+                replay_closings(new, batch)
 
 
 def count_known(old: sa.Connection, entries: Iterable[Entry]) -> int:

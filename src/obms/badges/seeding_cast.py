@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from obms.badges import Seal, Site, access, keys, profiles
+from obms.badges import Seal, Site, keys, profiles
 from obms.badges.seeding_keys import make_rsa
 from obms.badges.seeding_words import ACHIEVEMENTS, ISSUERS
 from obms.domain import Achievement, Algorithm, Alignment, Criteria, Image, Issuer
+from obms.gate import hash_key
 
 # All times of seeded rows lie before it.
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -201,7 +202,7 @@ def user_rows(site: Site, cast: Cast) -> dict[str, list[dict[str, Any]]]:
                 "id": ids["api key"],
                 "user_id": user_id,
                 "description": f"{role} 🔑",
-                "hash": access.hash_key(f"obms_{key}"),
+                "hash": hash_key(f"obms_{key}"),
                 "created_at": OPENED,
             }
         )

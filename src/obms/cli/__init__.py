@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from obms import __version__
-from obms.cli import backups, retention, signing_keys
+from obms.cli import backups, people, retention, signing_keys
 from obms.cli.common import (
     NAME_HELP,
     AcceptOtherKey,
@@ -42,6 +42,7 @@ app.command("verify-deployment")(verify_deployment)
 backups.app.command("diff")(diff)
 app.add_typer(backups.app, name="backup", help="Make, list and prove backups.")
 app.add_typer(signing_keys.app, name="keys", help="List, rotate and retire signing keys.")
+app.add_typer(people.app, name="users", help="Users, their roles and their API keys.")
 
 
 class ProofKind(StrEnum):

@@ -4,6 +4,7 @@ import gc
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from obms import app
 from obms.app import Server
@@ -13,16 +14,21 @@ from obms.web import (
     assets,
     baked,
     batch,
+    audit,
+    auth,
     credentials,
     envelope,
     front,
     health,
     issuers,
     layers,
+    limits,
+    members,
     problems,
     published,
     ready,
     status_lists,
+    users,
     version2,
 )
 
@@ -38,18 +44,31 @@ def create_app(server: Server) -> FastAPI:
     api.state.server = server
     api.state.started = server.site.clock()
     api.add_middleware(ready.Ready, server=server)  # the first is the innermost
-    api.add_middleware(envelope.Envelope)
+    api.state.logins = limits.Logins(server.gate)
+    guard(api, server)
     problems.install(api)
-    for router in (front.router, health.router, published.router, assets.router, version2.router):
-        api.include_router(router)
+    for module in (front, health, published, assets, version2, auth, users, audit):
+        api.include_router(module.router)
     for prefix in ("", "/v3"):
         # Before the routes of one credential, of which `batch` is no id.
         api.include_router(batch.router, prefix=prefix)
         for router in (issuers.router, achievements.router, credentials.router, status_lists.router):
             api.include_router(router, prefix=prefix)
         api.include_router(baked.router, prefix=prefix)
+        api.include_router(members.router, prefix=prefix)
     api.include_router(baked.router2, prefix="/v2")
     return api
+
+
+def guard(api: FastAPI, server: Server) -> None:
+    """Put around it what every request passes: its bounds, its headers, and how many there may be."""
+    gate = server.gate
+    if gate.rate is not None:
+        api.add_middleware(limits.RateLimit, gate=gate)
+    https = server.site.base_url.startswith("https:")
+    api.add_middleware(envelope.Envelope, origins=gate.origins, https=https)
+    if gate.proxies:
+        api.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(network) for network in gate.proxies])
 
 
 def create() -> FastAPI:

@@ -5,21 +5,32 @@ import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 import sqlalchemy as sa
+import structlog
 from fastapi import Depends, Query, Request, Response, Security
-from fastapi.security import APIKeyHeader
+from fastapi.security import (
+    APIKeyHeader,
+    HTTPAuthorizationCredentials,
+    HTTPBasic,
+    HTTPBasicCredentials,
+    HTTPBearer,
+)
 
 from obms import databases
 from obms.app import Server
-from obms.badges import access
-from obms.errors import Invalid, NotFound
+from obms.badges import access, logins, people
+from obms.errors import AuthenticationRequired, Invalid, LoginRefused, NotFound
+from obms.web.limits import Logins, client_of
 
 OFFSET_LIMIT = 2**31 - 1
 REFERENCE = re.compile(
     r"(?:urn:uuid:|did:web:[^\s/]+:)?([0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 )
 api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
+basic = HTTPBasic(auto_error=False)
+bearer = HTTPBearer(auto_error=False)
 
 
 def server_of(request: Request) -> Server:
@@ -40,10 +51,42 @@ def writing(server: Server) -> AbstractContextManager[sa.Connection]:
     return databases.writing(server.database.engine)
 
 
-def actor_of(server: TheServer, key: Annotated[str | None, Security(api_key)]) -> access.Actor:
-    """Who asks, by the key in X-API-Key; without a valid one the answer is 401."""
+def actor_of(
+    request: Request,
+    server: TheServer,
+    key: Annotated[str | None, Security(api_key)],
+    session: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+    login: Annotated[HTTPBasicCredentials | None, Security(basic)],
+) -> access.Actor:
+    """Who asks: by X-API-Key, a login's token or HTTP Basic; without a valid one the answer is 401."""
+    if login is not None and not key:
+        with reading(server) as connection:
+            known = logins.by_environment(connection, server.gate, login.username, login.password)
+        return known or sign_in(request, server, login.username, login.password)
     with reading(server) as connection:
-        return access.authenticate(connection, server.site, key, server.admin_key)
+        if key:
+            return logins.by_key(connection, server.site, server.gate, key, server.admin_key)
+        if session is not None:
+            return logins.by_token(connection, server.site, session.credentials)
+    raise AuthenticationRequired
+
+
+def sign_in(request: Request, server: Server, name: str, password: str) -> access.Actor:
+    """The user with this password. LoginRefused, or TooManyRequests after too many that were not right."""
+    client, guessed = client_of(request), name.lower()
+    failures: Logins = request.app.state.logins
+    failures.require_open(client, guessed)
+    with reading(server) as connection:
+        row = people.named(connection, name)
+    try:
+        user_id = logins.by_password(row, password)
+    except LoginRefused:
+        failures.failed(client, guessed)
+        # Not the name: people type their password into its field.
+        structlog.get_logger("obms").warning("login refused", client=client)
+        raise
+    with reading(server) as connection:
+        return access.actor_of(connection, user_id)
 
 
 TheActor = Annotated[access.Actor, Depends(actor_of)]
@@ -81,9 +124,10 @@ def announce(request: Request, response: Response, page: Page, total: int) -> No
         del offsets["prev"]
     if page.offset + page.limit >= total:
         del offsets["next"]
-    path = request.url.path
+    path, asked = request.url.path, dict(request.query_params)
     response.headers["Link"] = ", ".join(
-        f'<{path}?limit={page.limit}&offset={offset}>; rel="{name}"' for name, offset in offsets.items()
+        f'<{path}?{urlencode(asked | {"limit": page.limit, "offset": offset})}>; rel="{name}"'
+        for name, offset in offsets.items()
     )
 
 

@@ -1,65 +1,151 @@
-"""Around each request: its id, a bound on its body, and the headers every answer has."""
+"""Around each request: its id, bounds on its body, other origins, and the headers every answer has."""
 
 import re
 import uuid
+from collections.abc import Iterable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 1024 * 1024
-# A picture of 5 MB, in base64 too.
-UPLOAD_LIMIT = 7 * 1024 * 1024
+# Where pictures come in: 5 MB of them, in base64 or as a form.
+UPLOAD_LIMIT = 8 * 1024 * 1024
 UPLOADS = ("/assets", "/verify")
+DEPTH_LIMIT = 64
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# A string that does not end is read to the end of the body once, so that no body is read twice.
+TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
+OPAQUE = ("multipart/", "image/", "application/octet-stream")
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+DOCS_POLICY = (
+    "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "img-src 'self' data: https://fastapi.tiangolo.com; "
+    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' https://cdn.jsdelivr.net"
+)
+DOCS = ("/docs", "/redoc")
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"content-security-policy", PAGE_POLICY.encode()),
+)
+HTTPS = (b"strict-transport-security", b"max-age=31536000")
+PRIVATE = (b"cache-control", b"no-store")
+EXPOSED = (
+    "Link",
+    "Location",
+    "Retry-After",
+    "X-Request-ID",
+    "X-Total-Count",
+    "Deprecation",
+    "Sunset",
+    "ETag",
+)
+ASKED = ("Accept", "Authorization", "Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Envelope:
     """The ASGI middleware that does it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, origins: tuple[str, ...] = (), https: bool = False) -> None:
         self.app = app
+        self._fixed = (*HEADERS, HTTPS) if https else HEADERS
+        self._shared = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=METHODS,
+            allow_headers=ASKED,
+            expose_headers=EXPOSED,
+            max_age=3600,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
+        asked = dict(scope["headers"])
+        request_id = _request_id(asked.get(b"x-request-id", b"").decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        wanted = [(b"x-request-id", request_id.encode()), *self._fixed]
+        if b"authorization" in asked or b"x-api-key" in asked:
+            wanted.append(PRIVATE)
+        if scope["path"].startswith(DOCS):
+            wanted.insert(0, (b"content-security-policy", DOCS_POLICY.encode()))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
-                headers["referrer-policy"] = "no-referrer"
+                message["headers"] = complete(message.get("headers", ()), wanted)
             await send(message)
 
-        await self.app(scope, _bounded(receive, limit_of(scope["path"])), send_with_headers)
+        app = self._shared if b"origin" in asked else self.app
+        await app(scope, bounded(receive, scope["path"], asked), send_with_headers)
 
 
-def _request_id(headers: Headers) -> str:
+def complete(
+    headers: Iterable[tuple[bytes, bytes]], wanted: Iterable[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """The headers, and those of the wanted ones that the answer did not choose itself."""
+    found = list(headers)
+    names = {name for name, _ in found}
+    for name, value in wanted:
+        if name not in names:
+            names.add(name)
+            found.append((name, value))
+    return found
+
+
+def _request_id(given: str) -> str:
     """The client's own id where it is one that can stand in a log, else a new one."""
-    given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def limit_of(path: str) -> int:
-    """How many bytes a body may have."""
-    return UPLOAD_LIMIT if path.endswith(UPLOADS) else BODY_LIMIT
-
-
-def _bounded(receive: Receive, limit: int) -> Receive:
-    received = 0
+def bounded(receive: Receive, path: str, asked: dict[bytes, bytes]) -> Receive:
+    """The body, or HTTPException while it is read: 413 if it is too long, 400 if it is nested too deep."""
+    limit = UPLOAD_LIMIT if path.endswith(UPLOADS) else BODY_LIMIT
+    declared = asked.get(b"content-length", b"0")
+    received = int(declared) if declared.isdigit() else 0
+    opaque = asked.get(b"content-type", b"").decode("latin-1").lower().startswith(OPAQUE)
+    parts: list[bytes] = []
+    size = 0
 
     async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
+        nonlocal size
         if received > limit:
             raise HTTPException(413, f"The body is larger than {limit} bytes.")
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise HTTPException(413, f"The body is larger than {limit} bytes.")
+        if not opaque and part:
+            parts.append(part)
+            if not message.get("more_body"):
+                _require_shallow(b"".join(parts))
         return message
 
     return receive_bounded
+
+
+def _require_shallow(body: bytes) -> None:
+    if b"\x00" in body:
+        raise HTTPException(400, "The body has the character NUL in it; JSON is sent as UTF-8.")
+    if is_deep(body):
+        raise HTTPException(400, f"The body is nested more than {DEPTH_LIMIT} deep.")
+
+
+def is_deep(body: bytes) -> bool:
+    """Whether JSON is nested deeper than is read; each byte is looked at once."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT:
+        return False
+    depth = 0
+    for token in TOKENS.finditer(body):
+        first = body[token.start()]
+        depth += (first in b"[{") - (first in b"]}")
+        if depth > DEPTH_LIMIT:
+            return True
+    return False

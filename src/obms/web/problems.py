@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from obms.databases.retiring import MOVED
-from obms.errors import DatabaseUnreachable, Gone, Invalid, ObmsError
+from obms.errors import DatabaseUnreachable, Gone, Invalid, ObmsError, TooManyRequests
 
 Members = dict[str, Any]
 RETRY_AFTER = "1"
@@ -65,8 +65,13 @@ def of_error(request: Request, error: ObmsError) -> JSONResponse:
         return answer(request, error.status, detail, {**members, **_mapping(error.facts.get("document"))})
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log(request, error)
-    headers = {"WWW-Authenticate": "ApiKey"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return answer(request, error.status, detail, refusal(error.status, detail), headers)
+    return answer(request, error.status, detail, refusal(error.status, detail), _headers(error))
+
+
+def _headers(error: ObmsError) -> dict[str, str] | None:
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(error.facts["seconds"])}
+    return {"WWW-Authenticate": "ApiKey"} if error.status == HTTPStatus.UNAUTHORIZED else None
 
 
 def _mapping(value: object) -> Members:

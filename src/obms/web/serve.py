@@ -26,6 +26,8 @@ def serve_api(*, host: str, port: int, workers: int, scheduled: bool, notify: Ho
             workers=workers,
             log_level="warning",
             access_log=False,  # at this level it would cost time and say nothing
+            proxy_headers=False,  # uvicorn would believe whatever comes from this machine
+            server_header=False,
             timeout_graceful_shutdown=int(GRACE_SECONDS),
         )
 
