@@ -1,6 +1,7 @@
 """What the commands print: one JSON document for programs, lines for people, secrets for nobody."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from typer.main import get_command
@@ -18,12 +19,16 @@ RESTORED = {"id", "database", "rows", "proven", "safety_backup", "revocations_ke
 
 def every_command() -> list[tuple[str, ...]]:
     """The words of each command that does something."""
-    root = get_command(app)
-    found: list[tuple[str, ...]] = []
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
-        below = getattr(command, "commands", None)
-        found += [(name, inner) for inner in below] if below else [(name,)]
-    return found
+    return list(_commands(get_command(app)))
+
+
+def _commands(command: object, *words: str) -> Iterator[tuple[str, ...]]:
+    below: dict[str, object] | None = getattr(command, "commands", None)
+    if below is None:
+        yield words
+        return
+    for word, inner in below.items():
+        yield from _commands(inner, *words, word)
 
 
 @pytest.mark.parametrize("words", every_command(), ids=" ".join)

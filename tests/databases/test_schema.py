@@ -83,11 +83,12 @@ def test_an_older_database_keeps_its_rows(empty: Database) -> None:
         connection.exec_driver_sql(
             "INSERT INTO users (id, username, email, created_at) VALUES ('u', 'u', 'u', '2026-01-01')"
         )
-    before = empty.facts().digests["users"]
+        connection.exec_driver_sql("INSERT INTO user_roles (id, user_id, role) VALUES ('r', 'u', 'admin')")
+    before = empty.facts().digests["user_roles"]
     assert migrations.migrate(empty.engine) == "0001"
     after = empty.facts()
     assert (after.revision, after.rows["audit_events"]) == (migrations.newest(), 0)
-    assert after.digests["users"] == before
+    assert (after.digests["user_roles"], after.rows["users"]) == (before, 1)
 
 
 def test_migrating_twice_is_migrating_once(database: Database) -> None:

@@ -12,10 +12,10 @@ from obms.observe import configure_logging
 from obms.web import (
     achievements,
     assets,
-    baked,
-    batch,
     audit,
     auth,
+    baked,
+    batch,
     credentials,
     envelope,
     front,

@@ -72,7 +72,7 @@ class Envelope:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         wanted = [(b"x-request-id", request_id.encode()), *self._fixed]
-        if b"authorization" in asked or b"x-api-key" in asked:
+        if b"authorization" in asked or b"x-api-key" in asked or scope["path"].startswith("/auth/"):
             wanted.append(PRIVATE)
         if scope["path"].startswith(DOCS):
             wanted.insert(0, (b"content-security-policy", DOCS_POLICY.encode()))
