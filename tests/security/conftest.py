@@ -1,4 +1,4 @@
-"""The application on SQLite, with someone who talks to it; what the kind of database changes is tested elsewhere."""
+"""The application on SQLite, and someone who talks to it; the kind of database matters elsewhere."""
 
 from collections.abc import Iterator
 

@@ -129,7 +129,7 @@ def test_a_token_that_is_not_ours_opens_nothing(
     for forged in (
         jwt.encode(changed, right, "HS256"),
         jwt.encode(claims, b"0" * 32, "HS256"),
-        jwt.encode(claims, None, "none"),
+        jwt.encode(claims, "", "none"),
         token[:-2],
         "nonsense",
     ):
