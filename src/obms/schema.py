@@ -143,6 +143,7 @@ credentials = sa.Table(
 
 # `next_index` only grows, so that an index is never given twice, not even after a delete.
 # `document` is the signed list as last served; it is stale when `changed_at` is later than `signed_at`.
+# `ttl` is in milliseconds, as the list tells it.
 status_lists = sa.Table(
     "status_lists",
     metadata,
@@ -154,6 +155,7 @@ status_lists = sa.Table(
     sa.Column("document", sa.Text),
     _time("signed_at", nullable=True),
     _time("changed_at"),
+    sa.Column("ttl", sa.Integer),
     sa.CheckConstraint("purpose IN ('revocation', 'suspension')", name="purpose"),
     sa.CheckConstraint("next_index <= size", name="next_index"),
 )

@@ -52,7 +52,7 @@ def test_what_was_revoked_or_suspended_later_is_so_in_the_restored_one(
     assert examining.disagreements(older) == []
     assert carrying.carry_revocations(connection, older) == 0
     fresh = [
-        statuses.fresh_document(statuses.find_list(older, row.id))
+        statuses.fresh_document(statuses.find_list(older, row.id), site.clock())
         for row in older.execute(sa.select(status_lists.c.id))
     ]
     assert fresh == [None, None]

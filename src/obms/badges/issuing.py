@@ -14,7 +14,7 @@ from obms.badges.signers import open_signer
 from obms.domain import Credential, Evidence, Image, JoseName, ProofKind, Recipient
 from obms.errors import Invalid
 from obms.schema import credentials
-from obms.specs import ob3
+from obms.specs import ob3, vc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofK
     document, signer = ob3.credential_document(credential, site.base_url), open_signer(site, key)
     try:
         if proof == "jwt":
-            signed = proofs.make_token(ob3.jwt_claims(document), signer)
+            signed = proofs.make_token(vc.jwt_claims(document), signer)
         else:
             signed = proofs.add_proof(document, signer, site.clock())
         signatures.check(signed, proof, key.public_pem)

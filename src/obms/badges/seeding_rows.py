@@ -22,7 +22,7 @@ from obms.domain import (
     Recipient,
     StatusEntry,
 )
-from obms.specs import Json, credential_url, iso, issuer_did, ob3
+from obms.specs import Json, credential_url, iso, issuer_did, ob3, vc
 
 # Which issuer the n-th credential is from, again and again: some issue more than others.
 ORDER = (0, 1, 0, 2, 1, 3, 0, 4, 1, 5, 0, 6, 2, 7, 3, 0)
@@ -209,7 +209,7 @@ def _signer(cast: Cast, issuer: int, key: SeededKey, proof: ProofKind) -> Sign:
 
     def sign(document: Json, row: dict[str, Any]) -> str:
         if proof == "jwt":
-            return proofs.make_token(ob3.jwt_claims(document), signer)
+            return proofs.make_token(vc.jwt_claims(document), signer)
         return proofs.add_proof(document, signer, row["issued_at"])
 
     return sign

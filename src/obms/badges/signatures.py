@@ -13,7 +13,7 @@ from jwt.types import Options
 from openbadgeslib.ob3 import OB3LdpVerifier, OB3VerificationError
 
 from obms.domain import ProofKind
-from obms.specs import Json, ob3
+from obms.specs import Json, vc
 
 CRYPTOSUITE, UNREADABLE = "eddsa-rdfc-2022", "unreadable"
 # The library judges the time last, after form and signature: who gets that far has a valid proof.
@@ -43,8 +43,8 @@ def _check_jwt(document: str, public_pem: str) -> Json:
     try:
         public, algorithm = read_public(public_pem)
         claims = jwt.decode(document, public, algorithms=[algorithm], options=WITHOUT_TIME)
-        credential = ob3.jwt_document(claims)
-        expected = ob3.jwt_claims(credential)
+        credential = vc.jwt_document(claims)
+        expected = vc.jwt_claims(credential)
     except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
         raise BadSignature(str(error)) from error
     if claims != expected:
@@ -66,7 +66,7 @@ def read_public(public_pem: str) -> tuple[Ed25519PublicKey | RSAPublicKey, str]:
 def read(document: str, proof: ProofKind) -> Json:
     """The credential of a document, its proof not checked."""
     if proof == "jwt":
-        return ob3.jwt_document(jwt.decode(document, options={"verify_signature": False}))
+        return vc.jwt_document(jwt.decode(document, options={"verify_signature": False}))
     return dict(json.loads(document))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,9 @@ from obms.schema import credentials, issuers, revocations, status_entries, statu
 from obms.specs import issuer_did, status_list_url
 
 LIST_SIZE = 131_072
+# A list is signed anew when half of this is over, so that nobody is shown an old one for longer.
+VALIDITY = timedelta(days=7)
+TTL = 300_000
 REASON_DELETED = "deleted"
 # The place of a credential that is not here any more; its bit is set without a revocation.
 DELETED = sa.and_(
@@ -87,6 +90,22 @@ def list_row(site: Site, issuer_id: str, purpose: Purpose, *, id: str | None = N
         "next_index": 0,
         "changed_at": site.clock(),
     }
+
+
+def add_list(
+    connection: sa.Connection, site: Site, issuer_id: str, purpose: Purpose, *, size: int, ttl: int
+) -> sa.RowMapping:
+    """Open one list more, of which places are given when its turn has come; NotFound for the issuer."""
+    _lock_issuer(connection, issuer_id)
+    row = list_row(site, issuer_id, purpose) | {"size": size, "ttl": ttl}
+    connection.execute(sa.insert(status_lists).values(row))
+    return find_list(connection, row["id"])
+
+
+def count_set(connection: sa.Connection, list_id: str) -> int:
+    """How many bits of a list are set."""
+    query = sa.select(sa.func.count()).where(status_entries.c.list_id == list_id, status_entries.c.value)
+    return int(connection.execute(query).scalar_one())
 
 
 def _take_place(connection: sa.Connection, issuer_id: str, purpose: Purpose) -> StatusEntry | None:
@@ -239,17 +258,17 @@ def find_list(connection: sa.Connection, list_id: str, *, lock: bool = False) ->
     return row
 
 
-def fresh_document(row: sa.RowMapping) -> str | None:
-    """The signed list as it is kept, None if it was never signed or was changed since."""
+def fresh_document(row: sa.RowMapping, now: datetime) -> str | None:
+    """The signed list as it is kept, None if it was never signed, was changed since, or is near its end."""
     if row["document"] is None or row["signed_at"] is None or row["signed_at"] < row["changed_at"]:
         return None
-    return str(row["document"])
+    return str(row["document"]) if now - row["signed_at"] < VALIDITY / 2 else None
 
 
 def sign_list(connection: sa.Connection, site: Site, list_id: str) -> str:
     """The signed list, signed anew if it is stale, and kept."""
     row = find_list(connection, list_id, lock=True)
-    if document := fresh_document(row):
+    if document := fresh_document(row, site.clock()):
         return document
     key = keys.active_key(connection, site, row["issuer_id"])
     document = _signed(site, key, row, set_positions(connection, list_id))
@@ -277,6 +296,8 @@ def _signed(site: Site, key: keys.SigningKey, row: sa.RowMapping, positions: lis
         positions,
         row["size"],
         issued=now,
+        valid_until=now + VALIDITY,
+        ttl=row["ttl"] or TTL,
     )
     return proofs.add_proof(document, open_signer(site, key), now)
 

@@ -1,20 +1,26 @@
 """The same badge as a token: made when it is asked for, since RSA gives the same bytes each time."""
 
+import json
+
 import sqlalchemy as sa
 
-from obms.badges import Site, credentials, proofs, signatures
+from obms.badges import Site, credentials, proofs
 from obms.badges.keys import SigningKey
 from obms.badges.signers import open_signer
 from obms.domain import REVOCATION
 from obms.schema import revocations, status_entries, status_lists
-from obms.specs import Json, ob2, ob2_signed, ob3
+from obms.specs import Json, ob2, ob2_signed, vc
 
 
 def as_token(site: Site, key: SigningKey, kept: credentials.Kept) -> str:
     """A credential that was signed by Data Integrity, as VC-JWT."""
-    document = signatures.read(kept.document, kept.proof)
-    bare = {name: value for name, value in document.items() if name != "proof"}
-    return proofs.make_token(ob3.jwt_claims(bare), open_signer(site, key))
+    return document_token(site, key, kept.document)
+
+
+def document_token(site: Site, key: SigningKey, text: str) -> str:
+    """A document with a proof in it, as VC-JWT without."""
+    bare = {name: value for name, value in json.loads(text).items() if name != "proof"}
+    return proofs.make_token(vc.jwt_claims(bare), open_signer(site, key))
 
 
 def as_signed_assertion(

@@ -1,8 +1,5 @@
 """Open Badges 3.0: what a badge says, as a verifiable credential before its proof."""
 
-from collections.abc import Mapping
-from datetime import datetime
-
 from obms.domain import Achievement, Alignment, Credential, Evidence, Image, Issuer, Recipient, StatusEntry
 from obms.specs import (
     Json,
@@ -147,28 +144,3 @@ def credential_document(credential: Credential, site_url: str) -> Json:
             "evidence": [evidence_object(evidence) for evidence in credential.evidence],
         }
     )
-
-
-def jwt_claims(document: Mapping[str, object]) -> Json:
-    """The payload of a VC-JWT: the credential itself and the registered claims beside its members."""
-    issuer = document["issuer"]
-    if not isinstance(issuer, Mapping):
-        raise TypeError("the issuer of a credential is a Profile")
-    claims = {
-        **document,
-        "iss": issuer["id"],
-        "jti": document["id"],
-        "nbf": _seconds(document["validFrom"]),
-    }
-    if "validUntil" in document:
-        claims["exp"] = _seconds(document["validUntil"])
-    return claims
-
-
-def jwt_document(claims: Mapping[str, object]) -> Json:
-    """The credential inside the payload of a VC-JWT."""
-    return {name: value for name, value in claims.items() if name not in ("iss", "jti", "nbf", "exp", "sub")}
-
-
-def _seconds(time: object) -> int:
-    return int(datetime.fromisoformat(str(time)).timestamp())

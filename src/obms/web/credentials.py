@@ -24,20 +24,15 @@ from obms.web.context import (
 from obms.web.models import CredentialBody, ReasonBody
 from obms.web.orders import order_of
 from obms.web.standing import ROLES, StandingBody, Wanted, change, set_standing
-from obms.web.tokens import token_key
+from obms.web.tokens import JWT_TYPE, token_key, wants_token
 
 router = APIRouter(tags=["credentials"])
-JWT_TYPE = "application/vc+jwt"
 Format = Annotated[Literal["json", "jwt"] | None, Query(description="`jwt` gives the compact token.")]
 
 
 def shown(kept: credentials.Kept) -> Json:
     """The credential as JSON; of a VC-JWT what its payload says."""
     return signatures.read(kept.document, kept.proof)
-
-
-def wants_token(request: Request, wanted: str | None) -> bool:
-    return wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", ""))
 
 
 def _answer(request: Request, kept: credentials.Kept, wanted: str | None, status: int = 200) -> Response:

@@ -1,8 +1,17 @@
 """Tokens that are signed when they are asked for, by whoever asks."""
 
+from fastapi import Request
+
 from obms.app import Server
 from obms.badges.keys import RSA, SigningKey, active_key, find_active
 from obms.web.context import reading, writing
+
+JWT_TYPE = "application/vc+jwt"
+
+
+def wants_token(request: Request, wanted: str | None) -> bool:
+    """Whether it is asked for by `?format=jwt`, or without one by the Accept header."""
+    return wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", ""))
 
 
 def token_key(server: Server, issuer_id: str) -> SigningKey:
