@@ -1,6 +1,5 @@
 """Batches: each item judged on its own, all committed at once."""
 
-import time
 from typing import Any
 
 import pytest
@@ -138,12 +137,13 @@ def test_a_batch_has_one_to_a_hundred_items_and_a_key(
     assert client.ask(method, path, json=body, key=None).status_code == 401
 
 
-def test_a_batch_is_faster_than_its_items_one_by_one(client: Client) -> None:
+def test_a_batch_is_one_transaction(client: Client) -> None:
     badge = client.add_achievement()
-    items = [order(badge, proof="jwt", alg="EdDSA") for _ in range(30)]
-    begun = time.process_time()
-    assert client.post("/credentials/batch", {"credentials": items}).json()["summary"]["successful"] == 30
-    batch, begun = time.process_time() - begun, time.process_time()
-    for item in items:
+    items = [order(badge, proof="jwt", alg="EdDSA") for _ in range(20)]
+    engine, commits = client.app.state.server.database.engine, []
+    sa.event.listen(engine, "commit", commits.append)
+    assert client.post("/credentials/batch", {"credentials": items}).json()["summary"]["successful"] == 20
+    assert len(commits) == 1
+    for item in items[:3]:
         assert client.post("/credentials", item).status_code == 201
-    assert batch < (time.process_time() - begun) * 0.8
+    assert len(commits) == 4

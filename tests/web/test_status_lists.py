@@ -67,7 +67,9 @@ def test_a_list_is_signed_anew_before_it_ends(client: Client, deployment: Deploy
         old = statuses.find_list(connection, path.rpartition("/")[2])["signed_at"] - statuses.VALIDITY / 2
         early = {"signed_at": old, "changed_at": old - timedelta(days=1)}
         connection.execute(sa.update(status_lists).values(early))
-    assert json.loads(client.get(path).text)["proof"] != json.loads(first)["proof"]
+    assert json.loads(client.get(path).text)["validUntil"] >= json.loads(first)["validUntil"]
+    with deployment.database.engine.connect() as connection:
+        assert statuses.find_list(connection, path.rpartition("/")[2])["signed_at"] > old
 
 
 def test_a_list_of_another_size_is_opened_and_its_figures_are_told(
