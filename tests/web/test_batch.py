@@ -140,7 +140,7 @@ def test_a_batch_has_one_to_a_hundred_items_and_a_key(
 def test_a_batch_is_one_transaction(client: Client) -> None:
     badge = client.add_achievement()
     items = [order(badge, proof="jwt", alg="EdDSA") for _ in range(20)]
-    engine, commits = client.app.state.server.database.engine, []
+    engine, commits = client.app.state.server.database.engine, list[Any]()
     sa.event.listen(engine, "commit", commits.append)
     assert client.post("/credentials/batch", {"credentials": items}).json()["summary"]["successful"] == 20
     assert len(commits) == 1
