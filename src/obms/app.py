@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
 from obms.backup.drill import Drilled, drill
-from obms.backup.drill_report import Drill, last_drill
+from obms.backup.drill_report import last_drill
 from obms.backup.encryption import Age, read_recipient
 from obms.backup.journal import FOLDER, Entry, Journal, Later
 from obms.backup.manifest import Check
@@ -44,7 +44,9 @@ from obms.databases.postgresql import Postgresql
 from obms.databases.sqlite import Sqlite
 from obms.errors import ConfigurationError, StorageFailed
 from obms.gate import Gate
-from obms.looking import Scene
+from obms.looking import Finding, Scene
+from obms.looking.deep import look
+from obms.looking.health import BackupHealth
 from obms.looking.outside import visiting
 from obms.looking.samples import NOBODY, of_database, of_key
 from obms.looking.visit import Visit
@@ -53,28 +55,6 @@ from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
 
 WORK = ".work"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupHealth:
-    """How the backups stand; `stale` when the newest proven one is older than BACKUP_MAX_AGE, or missing.
-
-    `journal_problem` tells why revocations cannot be written beside the backups.
-    """
-
-    newest_proven: datetime | None
-    age: timedelta | None
-    next_run: datetime | None
-    last_run: datetime | None
-    stale: bool
-    problem: str | None = None
-    journal_problem: str | None = None
-    next_drill: datetime | None = None
-    last_drill: Drill | None = None
-
-    @property
-    def degraded(self) -> bool:
-        return self.stale or self.journal_problem is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +70,7 @@ class Server:
     keep: Callable[[Sequence[Entry]], None]
     needed_revision: str
     gate: Gate = field(default_factory=Gate)
+    look: Callable[[], list[Finding]] = list
 
 
 def open_database(settings: Settings, *, pooled: bool = False) -> Database:
@@ -206,7 +187,17 @@ def _server(settings: Settings, database: Database) -> Server:
         keep=keep,
         needed_revision=migrations.newest(),
         gate=settings.gate(),
+        look=lambda: _look(settings, database),
     )
+
+
+def _look(settings: Settings, database: Database) -> list[Finding]:
+    backups = replace(open_backups(settings, lambda _serve: _never_probe), database=database)
+    return look(open_scene(settings, backups))
+
+
+def _never_probe(_copy: Database) -> list[Check]:
+    raise AssertionError("the API looks at backups, and proves none")
 
 
 def open_journal(settings: Settings, site: Site, notify: Hook) -> Journal:

@@ -36,10 +36,10 @@ class Status:
 
 def read_status(scene: Scene) -> Status:
     """Look at everything; what cannot be looked at is red."""
-    catalog = _read_catalog(scene)
+    catalog = read_catalog_if_it_can(scene)
     newest = _newest(scene, catalog)
     now = scene.backups.clock()
-    findings = [found for look in LOOKS for found in _try(look, scene, catalog)]
+    findings = [found for look in LOOKS for found in take(look, scene, catalog)]
     made_at = newest.created_at if newest else None
     return Status(
         light=worst(findings),
@@ -55,7 +55,7 @@ Catalog = list[Backup]
 Look = Callable[[Scene, Catalog], Iterator[Finding]]
 
 
-def _try(look: Look, scene: Scene, catalog: Catalog) -> list[Finding]:
+def take(look: Look, scene: Scene, catalog: Catalog) -> list[Finding]:
     try:
         return list(look(scene, catalog))
     except ObmsError as error:
@@ -65,7 +65,7 @@ def _try(look: Look, scene: Scene, catalog: Catalog) -> list[Finding]:
         return [Finding(name=look.__name__, light="red", detail=detail, mend="Check BACKUP_DIR.")]
 
 
-def _read_catalog(scene: Scene) -> Catalog:
+def read_catalog_if_it_can(scene: Scene) -> Catalog:
     try:
         return list(read_catalog(scene.backups.storage, scene.backups.trusted))
     except ObmsError:

@@ -1,5 +1,6 @@
 """Health: a real query each time, and the age of the newest proven backup."""
 
+import dataclasses
 import resource
 import time
 from pathlib import Path
@@ -10,12 +11,15 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from obms.app import BackupHealth, Server
+from obms.app import Server
 from obms.backup.drill_report import Drill
 from obms.errors import DatabaseNotMigrated, DatabaseUnreachable
+from obms.looking import worst
+from obms.looking.deep import VITAL
+from obms.looking.health import BackupHealth
 from obms.schema import metadata
 from obms.specs import iso
-from obms.web.context import TheServer, reading
+from obms.web.context import TheActor, TheServer, reading
 
 router = APIRouter(tags=["health"])
 REVISION = sa.table("alembic_version", sa.column("version_num"))
@@ -39,6 +43,23 @@ def read_health(request: Request, response: Response, server: TheServer) -> dict
         "database": database,
         "backup": shown_backup(backup),
         "memory": {"rss": resident_bytes()},
+        "version": server.version,
+    }
+
+
+@router.get("/health/deep", responses={503: {"description": "The database cannot be used, or is damaged."}})
+def read_deep_health(response: Response, server: TheServer, actor: TheActor) -> dict[str, Any]:
+    """For admins: as /health, and each thing that was looked at; `error` (503) is of the database only."""
+    actor.require_admin()
+    database, findings = examine(server), server.look()
+    broken = not database["connected"] or any(one.name == VITAL and one.light == "red" for one in findings)
+    if broken:
+        response.status_code = 503
+    return {
+        "status": "error" if broken else "degraded" if worst(findings) == "red" else "ok",
+        "timestamp": iso(server.site.clock()),
+        "database": database,
+        "checks": [dataclasses.asdict(one) for one in findings],
         "version": server.version,
     }
 
