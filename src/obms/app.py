@@ -35,6 +35,7 @@ from obms.badges.carrying import carry_revocations
 from obms.badges.changes import word_of
 from obms.badges.closing import carry_closings, closings_since
 from obms.badges.examining import newest_moment
+from obms.badges.fetching import Fetcher
 from obms.badges.keys import check_keys
 from obms.badges.replaying import count_known, count_since, replay
 from obms.badges.standings import standings_since
@@ -71,6 +72,7 @@ class Server:
     needed_revision: str
     gate: Gate = field(default_factory=Gate)
     look: Callable[[], list[Finding]] = list
+    fetcher: Fetcher = field(default_factory=Fetcher)
 
 
 def open_database(settings: Settings, *, pooled: bool = False) -> Database:
@@ -188,6 +190,7 @@ def _server(settings: Settings, database: Database) -> Server:
         needed_revision=migrations.newest(),
         gate=settings.gate(),
         look=lambda: _look(settings, database),
+        fetcher=Fetcher(allowed=settings.fetch_allowed_origins),
     )
 
 
@@ -391,4 +394,5 @@ def _server_of_copy(settings: Settings, copy: Database) -> Server:
         metrics=lambda: b"",
         keep=lambda _entries: None,
         needed_revision=migrations.newest(),
+        fetcher=Fetcher(),
     )

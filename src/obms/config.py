@@ -156,6 +156,11 @@ class Settings(BaseSettings):
     cors_origins: Words = Field(
         default=("*",), description="Origins whose pages may ask from a browser; `none` for none."
     )
+    fetch_allowed_origins: Words = Field(
+        default=(),
+        description="Origins (`http://localhost:8080`) that are asked when a badge of others is verified, "
+        "though they are private, without TLS or on an unusual port.",
+    )
     backup_dir: Path = Field(default=Path("backups"), description="Folder of the backups.")
     backup_stores: Words = Field(
         default=(),

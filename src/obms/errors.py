@@ -347,3 +347,10 @@ class UnsupportedMedia(ObmsError):
     """{detail}."""
 
     status = 415
+
+
+class Busy(ObmsError):
+    """Too many badges of others are being verified at this moment."""
+
+    status = 503
+    hint = "Ask again in a second."

@@ -29,6 +29,7 @@ from obms.web import (
     ready,
     status_lists,
     users,
+    verify,
     version2,
 )
 
@@ -56,7 +57,9 @@ def create_app(server: Server) -> FastAPI:
             api.include_router(router, prefix=prefix)
         api.include_router(baked.router, prefix=prefix)
         api.include_router(members.router, prefix=prefix)
+        api.include_router(verify.router, prefix=prefix)
     api.include_router(baked.router2, prefix="/v2")
+    api.include_router(verify.router, prefix="/v2")
     return api
 
 
