@@ -56,9 +56,9 @@ def test_a_name_means_one_picture_for_ever(client: Client) -> None:
         (pictures.LAUGHS, 400),
         (pictures.SVG.format("<script/>").encode(), 400),
         (pictures.raster() + b"\0" * 5_300_000, 413),
-        (b"\0" * 7_500_000, 413),
+        (b"\0" * 8_500_000, 413),
     ],
-    ids=["nothing", "text", "pixels", "zTXt", "laughs", "script", "5.3 MB", "7.5 MB"],
+    ids=["nothing", "text", "pixels", "zTXt", "laughs", "script", "5.3 MB", "8.5 MB"],
 )
 def test_what_is_no_sound_picture_is_refused(client: Client, content: bytes, status: int) -> None:
     answer = client.ask("POST", "/assets", content=content)

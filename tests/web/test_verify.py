@@ -161,7 +161,7 @@ def test_a_badge_may_be_sent_in_many_wrappings(client: Client) -> None:
 def test_a_request_without_a_badge_is_a_400_and_any_other_has_a_verdict(client: Client) -> None:
     for sent in ({"content": b""}, {"content": b" \n"}, {"json": {"credential": "a", "recipient": 7}}):
         assert client.ask("POST", "/verify", key=None, **sent).status_code == 400
-    assert client.ask("POST", "/verify", content=b"a" * 7_500_000).status_code == 413
+    assert client.ask("POST", "/verify", content=b"a" * 8_500_000).status_code == 413
     for content in (
         b"\xff",
         b"{",
