@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from obms.badges import access
+from obms.badges import api_keys
 from obms.databases import writing
 from obms.databases.quick_check import quick_check
 from obms.observe import utc_now
@@ -43,7 +43,7 @@ def test_the_key_of_one_who_is_no_admin_does_not_do(client: Client, deployment: 
     with writing(deployment.database.engine) as connection:
         user = {"id": "1", "username": "one", "email": "one@example.org", "created_at": utc_now()}
         connection.execute(sa.insert(users).values(user))
-        key = access.make_key(connection, deployment.application.site, "1", "of a user")
+        _, key = api_keys.make_key(connection, deployment.application.site, "1", "of a user")
     assert client.get(PATH, key=key).status_code == 403
 
 

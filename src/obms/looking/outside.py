@@ -1,5 +1,6 @@
 """A stranger's way to a server: its address, what was asked of it, and the keys it publishes."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ import jwt
 import stamina
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from openbadgeslib.errors import LibOpenBadgesException
+from openbadgeslib.ob3 import resolve_verification_method
 
 from obms.errors import ServerUnreachable
 from obms.specs import Json
 
 JWT_TYPE = "application/vc+jwt"
 SECONDS = 30.0
+LONGEST_WAIT = 60.0
 
 
 class Unfit(Exception):
@@ -78,14 +82,18 @@ class Outside:
         document = self.document(f"/issuers/{issuer}/did.json")
         for found in _methods(document):
             if str(found.get("id")).endswith(f":issuers:{issuer}#{fragment}"):
-                return pem_of(found.get("publicKeyJwk"))
+                return pem_of(found)
         raise Unfit(f"/issuers/{issuer}/did.json does not hold the key {fragment}")
 
 
 @stamina.retry(on=httpx.TransportError, attempts=3, timeout=None, wait_initial=0.2)
 def _ask(client: httpx.Client, path: str, headers: Mapping[str, str]) -> httpx.Response:
-    """Asked again where the way broke: a server ends connections that were idle."""
-    return client.get(path, headers=headers)
+    """Asked again where the way broke, as a server ends connections that were idle; and after a 429."""
+    answer = client.get(path, headers=headers)
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        time.sleep(min(float(answer.headers.get("Retry-After") or 1), LONGEST_WAIT))
+        answer = client.get(path, headers=headers)
+    return answer
 
 
 @contextmanager
@@ -99,10 +107,13 @@ def _methods(document: Json) -> list[Mapping[str, Any]]:
     return [one for one in methods if isinstance(one, Mapping)] if isinstance(methods, list) else []
 
 
-def pem_of(jwk: object) -> str:
-    """A JSON Web Key as PEM, or Unfit."""
+def pem_of(method: Mapping[str, Any]) -> str:
+    """The key of a verification method, a Multikey or a JSON Web Key, as PEM; or Unfit."""
+    multikey = method.get("publicKeyMultibase")
     try:
-        key: PublicKeyTypes = jwt.PyJWK.from_dict(dict(jwk)).key  # type: ignore[call-overload]
-    except (jwt.PyJWTError, TypeError, ValueError) as error:
-        raise Unfit(f"a key cannot be read: {error}") from error
+        if multikey is not None:
+            return resolve_verification_method(f"did:key:{multikey}#{multikey}").decode()
+        key: PublicKeyTypes = jwt.PyJWK.from_dict(dict(method["publicKeyJwk"])).key
+    except (LibOpenBadgesException, jwt.PyJWTError, LookupError, TypeError, ValueError) as error:
+        raise Unfit(f"the key {method['id']} cannot be read: {error}") from error
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
