@@ -24,7 +24,7 @@ from obms.badges.inquiry import (
 )
 from obms.badges.reading import id_of, listed, read_token
 from obms.badges.signatures import ABOUT_TIME, WITHOUT_TIME
-from obms.specs import Json, ob3
+from obms.specs import Json, ob3, vc
 
 SUITES = {"eddsa-rdfc-2022", "ecdsa-sd-2023"}
 BADGES = {"OpenBadgeCredential", "AchievementCredential"}
@@ -37,7 +37,7 @@ REPEATED = {"iss": "issuer", "jti": "id", "sub": "credentialSubject"}
 def examine(exhibit: Exhibit, report: Report) -> None:
     """Make every check that can be made."""
     header = read_token(exhibit.token)[0] if exhibit.token else {}
-    document = ob3.jwt_document(exhibit.document) if exhibit.token else exhibit.document
+    document = vc.jwt_document(exhibit.document) if exhibit.token else exhibit.document
     issuer = id_of(document.get("issuer"))
     report.issuer = issuer
     report.attempt(SCHEMA, lambda: _check_members(document, exhibit))
