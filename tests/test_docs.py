@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from obms.config import Settings
+from obms.env_file import write_settings
 from tools import first_run
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -93,7 +94,7 @@ def server(folder: Path) -> Iterator[tuple[Shell, int]]:
     """A server with samples in `folder`, and a shell beside it; the port it listens on."""
     port = _free_port()
     environment = _environment(port)
-    assert first_run.write_settings(folder / ".env")
+    assert write_settings(folder / ".env")
     for command in (("migrate",), ("seed", "--credentials", str(first_run.SAMPLES))):
         subprocess.run([PROGRAMS / "obms", *command], cwd=folder, env=environment, check=True)
     with (folder / "serve.log").open("wb") as log:

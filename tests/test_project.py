@@ -12,6 +12,7 @@ import pytest
 import obms
 from docs import generate
 from obms.config import Settings, read_settings
+from obms.env_file import write_settings
 from tools import first_run
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_the_checks_of_a_change_can_be_run() -> None:
 
 def test_a_first_start_writes_secrets_that_only_their_owner_reads(elsewhere: Path) -> None:
     path = elsewhere / ".env"
-    assert first_run.write_settings(path)
+    assert write_settings(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     settings = read_settings()
     assert len(settings.secret()) == 64
@@ -103,7 +104,7 @@ def test_a_first_start_writes_secrets_that_only_their_owner_reads(elsewhere: Pat
 def test_a_later_start_leaves_the_settings_alone(elsewhere: Path) -> None:
     path = elsewhere / ".env"
     path.write_text("PORT=4000\n", encoding="ascii")
-    assert not first_run.write_settings(path)
+    assert not write_settings(path)
     assert path.read_text(encoding="ascii") == "PORT=4000\n"
 
 

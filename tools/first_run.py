@@ -4,26 +4,15 @@ Each step is done only where it is still to be done, so that every later start p
 """
 
 import json
-import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from obms.config import Settings, read_settings
+from obms.env_file import write_settings
 
 SAMPLES = 25
-ENVIRONMENT = """\
-# The settings of this server; docs/reference/settings.md has them all.
-
-# Seals the signing keys. Without it a restored server verifies badges but cannot issue any:
-# keep a copy apart from the backups.
-SECRET_KEY={secret_key}
-
-# The API key of the administrator, for the header X-API-Key.
-AUTH_API_KEY={api_key}
-"""
 
 
 def main() -> None:
@@ -38,17 +27,6 @@ def main() -> None:
         obms("backup", "run")
     url = settings.public_url()
     print(f"\nThe API answers at {url}, and shows itself at {url}/docs. Ctrl-C ends it.")
-
-
-def write_settings(path: Path) -> bool:
-    """Write the settings of a new server for its owner's eyes only; False where there are some already."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(ENVIRONMENT.format(secret_key=secrets.token_hex(32), api_key=secrets.token_urlsafe(24)))
-    return True
 
 
 def database_is_new(settings: Settings) -> bool:

@@ -195,6 +195,12 @@ class NeedsConfirmation(Refused):
     hint = "Add --yes to do it, or --dry-run to see what it would do."
 
 
+class SettingsThere(Refused):
+    """Refused: {file} is there already."""
+
+    hint = "Nothing was changed. A new SECRET_KEY would not open what the one in it has sealed."
+
+
 class RowsUnconfirmed(Refused):
     """Refused: this writes into the live database."""
 

@@ -13,6 +13,7 @@ import typer
 
 from obms import __version__
 from obms.cli import backups, people, retention, signing_keys
+from obms.cli.beginning import init
 from obms.cli.common import (
     NAME_HELP,
     AcceptOtherKey,
@@ -35,6 +36,7 @@ from obms.errors import NeedsConfirmation, ObmsError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
+app.command("init")(init)
 app.command("status")(status)
 app.command("doctor")(doctor)
 app.command("drill")(drill)

@@ -1,0 +1,25 @@
+"""`obms init`: new secrets, for their owner's eyes, and never over a file."""
+
+import stat
+
+import pytest
+
+from obms.config import read_settings
+from tests.deployment import Deployment
+
+
+def test_a_new_server_gets_secrets_of_its_own(sqlite: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sqlite.folder)
+    assert "keep a copy" in sqlite.obms("init").out
+    written = sqlite.folder / ".env"
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    first = read_settings().secret()
+    assert len(first) == 64
+    refused = sqlite.obms("init")
+    assert refused.code == 8
+    assert "SECRET_KEY would not open" in refused.err
+    assert read_settings().secret() == first
+    printed = sqlite.obms("init", "--print").out
+    assert "SECRET_KEY=" in printed
+    assert first not in printed
