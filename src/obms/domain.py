@@ -25,7 +25,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """Who issues. `extra` holds what a client sent beside, as JSON."""
+    """Who issues. `extra` holds what a client sent beside, as JSON: `public_key` is one of its own."""
 
     id: str
     name: str
@@ -58,6 +58,67 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One level of a rubric, from which a result may name the one that was reached."""
+
+    id: str
+    name: str
+    level: str | None = None
+    description: str | None = None
+    points: str | None = None
+    alignments: tuple[Alignment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultDescription:
+    """A result that an achievement may have, and what it may be."""
+
+    id: str
+    name: str
+    result_type: str
+    allowed_values: tuple[str, ...] = ()
+    required_level: str | None = None
+    required_value: str | None = None
+    value_min: str | None = None
+    value_max: str | None = None
+    levels: tuple[Level, ...] = ()
+    alignments: tuple[Alignment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the recipient reached."""
+
+    result_description: str | None = None
+    value: str | None = None
+    status: str | None = None
+    achieved_level: str | None = None
+    alignments: tuple[Alignment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Related:
+    """Another achievement that this one is akin to: the bare id of one of ours, or the URL of another's."""
+
+    id: str
+    in_language: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endorsement:
+    """What somebody says for an achievement, as a credential of their own, as it was signed.
+
+    `document` is JSON, or a compact token. Only what is `proven` goes into badges: its proof was
+    checked by a key that was at hand.
+    """
+
+    id: str
+    document: str
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Achievement:
     """What is earned (a BadgeClass of 2.0)."""
 
@@ -71,6 +132,10 @@ class Achievement:
     tags: tuple[str, ...] = ()
     alignments: tuple[Alignment, ...] = ()
     version: str | None = None
+    previous_version: str | None = None
+    result_descriptions: tuple[ResultDescription, ...] = ()
+    related: tuple[Related, ...] = ()
+    endorsements: tuple[Endorsement, ...] = ()
     created_at: datetime
     updated_at: datetime
 
@@ -119,6 +184,7 @@ class Credential:
     evidence: tuple[Evidence, ...] = ()
     narrative: str | None = None
     image: Image | None = None
+    results: tuple[Result, ...] = ()
     statuses: tuple[StatusEntry, ...] = ()
 
 

@@ -71,6 +71,7 @@ images = sa.Table(
     sa.CheckConstraint(f"length(content) <= {IMAGE_LIMIT}", name="size"),
 )
 
+# A deleted issuer leaves the API, and its row stays: its keys and lists go on to answer for its badges.
 issuers = sa.Table(
     "issuers",
     metadata,
@@ -83,6 +84,7 @@ issuers = sa.Table(
     _json("extra"),
     _time("created_at"),
     _time("updated_at"),
+    _time("deleted_at", nullable=True),
 )
 
 achievements = sa.Table(
@@ -99,6 +101,30 @@ achievements = sa.Table(
     _json("extra"),
     _time("created_at"),
     _time("updated_at"),
+)
+
+# `related_id` is the bare id of an achievement here, or the URL of another's; `id` is made of both ends.
+related_achievements = sa.Table(
+    "related_achievements",
+    metadata,
+    _id(),
+    sa.Column("achievement_id", sa.Text, sa.ForeignKey("achievements.id"), nullable=False, index=True),
+    sa.Column("related_id", sa.Text, nullable=False, index=True),
+    sa.Column("in_language", sa.Text),
+    sa.Column("version", sa.Text),
+    _time("created_at"),
+    sa.UniqueConstraint("achievement_id", "related_id"),
+)
+
+# What others say for an achievement: `document` as they signed it; `proven` where its proof was checked.
+endorsements = sa.Table(
+    "endorsements",
+    metadata,
+    _id(),
+    sa.Column("achievement_id", sa.Text, sa.ForeignKey("achievements.id"), nullable=False, index=True),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("proven", sa.Boolean, nullable=False),
+    _time("created_at"),
 )
 
 # The private part is sealed with SECRET_KEY. Retired keys stay, so that old badges verify.
@@ -137,8 +163,16 @@ credentials = sa.Table(
     _time("issued_at"),
     _time("expires_at", nullable=True),
     _time("created_at"),
+    _time("updated_at", nullable=True),
     sa.Index("ix_credentials_created_at", "created_at", "id"),
     sa.CheckConstraint("proof IN ('data-integrity', 'jwt')", name="proof"),
+)
+# Few are signed anew.
+sa.Index(
+    "ix_credentials_updated_at",
+    credentials.c.updated_at,
+    sqlite_where=credentials.c.updated_at.is_not(None),
+    postgresql_where=credentials.c.updated_at.is_not(None),
 )
 
 # `next_index` only grows, so that an index is never given twice, not even after a delete.

@@ -59,7 +59,7 @@ def test_the_migrations_make_each_constraint_of_the_schema(database: Database, e
         wanted = checks(connection)
     with database.engine.connect() as connection:
         assert checks(connection) == wanted
-    assert len(wanted) == 12
+    assert len(wanted) == 14
     assert sum(len(names) for names in wanted.values()) > 10
 
 

@@ -80,3 +80,11 @@ def client(deployment: Deployment) -> Iterator[Client]:
     server = deployment.application
     yield Client(app=create_app(server))
     server.database.engine.dispose()
+
+
+@pytest.fixture
+def one(sqlite: Deployment) -> Iterator[Client]:
+    """The same on SQLite alone: for what is above the database."""
+    server = sqlite.application
+    yield Client(app=create_app(server))
+    server.database.engine.dispose()

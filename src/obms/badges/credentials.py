@@ -1,6 +1,6 @@
 """Credentials as they are kept: read, listed, and deleted without coming back to life."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from obms.badges import Site, profiles, statuses
-from obms.domain import Credential, Evidence, ProofKind, Recipient
+from obms.badges.building import build
+from obms.domain import Achievement, Credential, Evidence, Issuer, ProofKind, Recipient, Result
 from obms.errors import NotFound
 from obms.schema import credentials
 
@@ -28,6 +29,7 @@ class Kept:
     issued_at: datetime
     expires_at: datetime | None
     created_at: datetime
+    updated_at: datetime | None = None
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at < now
@@ -59,19 +61,30 @@ def list_page(
     return [Kept(**row) for row in rows], total
 
 
+def read_all(connection: sa.Connection, kept: Sequence[Kept]) -> list[Credential]:
+    """The credentials in the words of the domain, with issuers and achievements as they are now."""
+    known = profiles.find_achievements(connection, (each.achievement_id for each in kept))
+    makers = {id: profiles.find_issuer(connection, id) for id in {each.issuer_id for each in kept}}
+    return [_read(each, makers[each.issuer_id], known[each.achievement_id]) for each in kept]
+
+
 def read(connection: sa.Connection, kept: Kept) -> Credential:
-    """The credential in the words of the domain, with the issuer and the achievement as they are now."""
+    return read_all(connection, [kept])[0]
+
+
+def _read(kept: Kept, issuer: Issuer, achievement: Achievement) -> Credential:
     extra = kept.extra or {}
     return Credential(
         id=kept.id,
-        issuer=profiles.find_issuer(connection, kept.issuer_id),
-        achievement=profiles.find_achievement(connection, kept.achievement_id),
+        issuer=issuer,
+        achievement=achievement,
         recipient=Recipient(**kept.recipient),
         issued_at=kept.issued_at,
         expires_at=kept.expires_at,
-        evidence=tuple(Evidence(**evidence) for evidence in extra.get("evidence", ())),
+        evidence=build(Evidence, extra.get("evidence", ())),
         narrative=extra.get("narrative"),
         image=profiles.read_image(extra.get("image")),
+        results=build(Result, extra.get("results", ())),
     )
 
 

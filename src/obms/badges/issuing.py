@@ -10,8 +10,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from obms.badges import Site, keys, profiles, proofs, signatures, statuses
+from obms.badges.building import build
+from obms.badges.credentials import Kept
 from obms.badges.signers import open_signer
-from obms.domain import Credential, Evidence, Image, JoseName, ProofKind, Recipient
+from obms.domain import (
+    Achievement,
+    Credential,
+    Evidence,
+    Image,
+    JoseName,
+    ProofKind,
+    Recipient,
+    Result,
+    StatusEntry,
+)
 from obms.errors import Invalid
 from obms.schema import credentials
 from obms.specs import ob3, vc
@@ -28,6 +40,7 @@ class Order:
     evidence: tuple[Evidence, ...] = ()
     narrative: str | None = None
     image: Image | None = None
+    results: tuple[Result, ...] = ()
     proof: ProofKind = "data-integrity"
     alg: JoseName | None = None
 
@@ -48,11 +61,64 @@ def issue(connection: sa.Connection, site: Site, order: Order, *, key_id: str | 
     the one in use.
     """
     achievement = profiles.find_achievement(connection, order.achievement_id)
-    issuer = profiles.find_issuer(connection, achievement.issuer_id)
-    entries = statuses.take_places(connection, site, issuer.id)
-    credential = Credential(
-        id=str(uuid.uuid4()),
-        issuer=issuer,
+    entries = statuses.take_places(connection, site, achievement.issuer_id)
+    credential = _credential(connection, str(uuid.uuid4()), order, achievement, entries)
+    row = _signed_row(connection, site, credential, order, key_id)
+    connection.execute(sa.insert(credentials).values(**row, created_at=site.clock()))
+    statuses.add_entries(connection, credential.id, entries)
+    return credential.id
+
+
+def reissue(
+    connection: sa.Connection, site: Site, kept: Kept, order: Order, *, key_id: str | None = None
+) -> None:
+    """Sign a kept credential anew, as it is ordered now; it keeps its id and its places in the lists.
+
+    Invalid where it would go over to another issuer.
+    """
+    achievement = profiles.find_achievement(connection, order.achievement_id)
+    if achievement.issuer_id != kept.issuer_id:
+        raise Invalid(badge=["a credential cannot go over to another issuer"])
+    entries = statuses.places_of(connection, kept.id)
+    credential = _credential(connection, kept.id, order, achievement, entries)
+    row = _signed_row(connection, site, credential, order, key_id)
+    connection.execute(
+        sa.update(credentials).where(credentials.c.id == kept.id).values(**row, updated_at=site.clock())
+    )
+
+
+def order_again(
+    connection: sa.Connection, kept: Kept, *, proof: ProofKind | None = None, key_id: str | None = None
+) -> Order:
+    """The order a kept credential was issued by; a token keeps its algorithm, or has that of a named key."""
+    extra, proof = kept.extra or {}, proof or kept.proof
+    named = key_id or (kept.key_id if proof == kept.proof else "")
+    key = keys.read_key(connection, named.rpartition("#")[2])
+    return Order(
+        achievement_id=kept.achievement_id,
+        recipient=Recipient(**kept.recipient),
+        issued_at=kept.issued_at,
+        expires_at=kept.expires_at,
+        evidence=build(Evidence, extra.get("evidence", ())),
+        narrative=extra.get("narrative"),
+        image=profiles.read_image(extra.get("image")),
+        results=build(Result, extra.get("results", ())),
+        proof=proof,
+        alg=key.jose_name if key else None,
+    )
+
+
+def _credential(
+    connection: sa.Connection,
+    id: str,
+    order: Order,
+    achievement: Achievement,
+    entries: tuple[StatusEntry, ...],
+) -> Credential:
+    _require_described(order.results, achievement)
+    return Credential(
+        id=id,
+        issuer=profiles.find_issuer(connection, achievement.issuer_id),
         achievement=achievement,
         recipient=hash_recipient(order.recipient),
         issued_at=order.issued_at.replace(microsecond=0),
@@ -60,15 +126,24 @@ def issue(connection: sa.Connection, site: Site, order: Order, *, key_id: str | 
         evidence=order.evidence,
         narrative=order.narrative,
         image=order.image,
+        results=order.results,
         statuses=entries,
     )
+
+
+def _require_described(results: tuple[Result, ...], achievement: Achievement) -> None:
+    known = {description.id for description in achievement.result_descriptions}
+    for result in results:
+        if result.result_description is not None and result.result_description not in known:
+            raise Invalid(results=[f"the achievement describes no result {result.result_description}"])
+
+
+def _signed_row(
+    connection: sa.Connection, site: Site, credential: Credential, order: Order, key_id: str | None
+) -> dict[str, Any]:
     algorithm = keys.algorithm_for(order.proof, order.alg)
-    key = keys.choose_key(connection, site, issuer.id, algorithm, key_id)
-    document = sign(site, key, credential, order.proof)
-    row = credential_row(credential, key.id, order.proof, document) | {"created_at": site.clock()}
-    connection.execute(sa.insert(credentials).values(row))
-    statuses.add_entries(connection, credential.id, entries)
-    return credential.id
+    key = keys.choose_key(connection, site, credential.issuer.id, algorithm, key_id)
+    return credential_row(credential, key.id, order.proof, sign(site, key, credential, order.proof))
 
 
 def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> str:
@@ -93,6 +168,8 @@ def credential_row(credential: Credential, key_id: str, proof: ProofKind, docume
     )
     if credential.evidence:
         extra["evidence"] = [profiles.present(asdict(evidence)) for evidence in credential.evidence]
+    if credential.results:
+        extra["results"] = [profiles.present(asdict(result)) for result in credential.results]
     return {
         "id": credential.id,
         "issuer_id": credential.issuer.id,

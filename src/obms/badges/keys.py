@@ -1,7 +1,7 @@
 """Signing keys: of each issuer one in use per algorithm, and the retired ones, which are kept for ever."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -222,6 +222,23 @@ def keys_of(
     if algorithm is not None:
         query = query.where(signing_keys.c.algorithm == algorithm)
     return [SigningKey(**row._mapping) for row in connection.execute(query)]
+
+
+def ids_of(
+    connection: sa.Connection, issuer_ids: Iterable[str], algorithm: Algorithm
+) -> dict[str, list[str]]:
+    """The ids of the keys of issuers, in the order of `keys_of`."""
+    query = sa.select(signing_keys.c.issuer_id, signing_keys.c.id).where(
+        signing_keys.c.issuer_id.in_(set(issuer_ids)), signing_keys.c.algorithm == algorithm
+    )
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(
+        query.order_by(
+            signing_keys.c.retired_at.is_not(None), signing_keys.c.created_at.desc(), signing_keys.c.id
+        )
+    ):
+        found.setdefault(row.issuer_id, []).append(row.id)
+    return found
 
 
 def check_keys(connection: sa.Connection, site: Site) -> None:

@@ -1,14 +1,15 @@
-"""Issuers and achievements: kept, read and listed."""
+"""Issuers and achievements: kept, changed, read and listed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from obms.badges import Site, keys, statuses
-from obms.domain import Achievement, Alignment, Criteria, Image, Issuer
-from obms.errors import NotFound
+from obms.badges import Site, keys, relations, statuses
+from obms.badges.building import build
+from obms.domain import Achievement, Alignment, Criteria, Image, Issuer, ResultDescription
+from obms.errors import Invalid, NotFound
 from obms.schema import achievements, issuers
 
 Row = sa.RowMapping
@@ -42,13 +43,16 @@ def issuer_row(issuer: Issuer) -> dict[str, Any]:
 
 
 def read_issuer(row: Row) -> Issuer:
-    return Issuer(**{**dict(row), "image": read_image(row["image"]), "extra": row["extra"] or {}})
+    members = {name: value for name, value in row.items() if name != "deleted_at"}
+    return Issuer(**{**members, "image": read_image(row["image"]), "extra": row["extra"] or {}})
 
 
 def achievement_row(achievement: Achievement) -> dict[str, Any]:
-    extra = present({"version": achievement.version})
+    extra = present({"version": achievement.version, "previous_version": achievement.previous_version})
     if achievement.alignments:
         extra["alignments"] = [present(asdict(alignment)) for alignment in achievement.alignments]
+    if achievement.result_descriptions:
+        extra["result_descriptions"] = [asdict(each) for each in achievement.result_descriptions]
     return {
         "id": achievement.id,
         "issuer_id": achievement.issuer_id,
@@ -64,8 +68,9 @@ def achievement_row(achievement: Achievement) -> dict[str, Any]:
     }
 
 
-def read_achievement(row: Row) -> Achievement:
-    extra = row["extra"] or {}
+def read_achievement(row: Row, beside: relations.Beside | None = None) -> Achievement:
+    """The achievement of a row; `beside` is what other tables keep of it."""
+    extra, beside = row["extra"] or {}, beside or relations.Beside()
     return Achievement(
         id=row["id"],
         issuer_id=row["issuer_id"],
@@ -77,6 +82,10 @@ def read_achievement(row: Row) -> Achievement:
         tags=tuple(row["tags"] or ()),
         alignments=tuple(Alignment(**alignment) for alignment in extra.get("alignments", ())),
         version=extra.get("version"),
+        previous_version=extra.get("previous_version"),
+        result_descriptions=build(ResultDescription, extra.get("result_descriptions", ())),
+        related=beside.related,
+        endorsements=beside.endorsements,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
@@ -98,24 +107,68 @@ def add_achievement(connection: sa.Connection, site: Site, achievement: Achievem
     now = site.clock()
     achievement = replace(achievement, created_at=now, updated_at=now)
     connection.execute(sa.insert(achievements).values(achievement_row(achievement)))
+    relations.keep(connection, site, achievement)
+    return achievement
+
+
+def change_issuer(connection: sa.Connection, site: Site, issuer: Issuer) -> Issuer:
+    """Put the whole of an issuer in place of what is kept; NotFound."""
+    held = find_issuer(connection, issuer.id)
+    issuer = replace(issuer, created_at=held.created_at, updated_at=site.clock())
+    connection.execute(sa.update(issuers).where(issuers.c.id == issuer.id).values(issuer_row(issuer)))
+    return issuer
+
+
+def change_achievement(connection: sa.Connection, site: Site, achievement: Achievement) -> Achievement:
+    """Put the whole of an achievement in place of what is kept; badges that were issued stay as signed.
+
+    NotFound; Invalid where it would change hands, for its badges are signed by its issuer's keys.
+    """
+    held = find_achievement(connection, achievement.id)
+    if held.issuer_id != achievement.issuer_id:
+        raise Invalid(issuer=["an achievement cannot be given to another issuer"])
+    achievement = replace(achievement, created_at=held.created_at, updated_at=site.clock())
+    row = achievement_row(achievement)
+    connection.execute(sa.update(achievements).where(achievements.c.id == achievement.id).values(row))
+    relations.change(connection, site, held, achievement)
     return achievement
 
 
 def find_issuer(connection: sa.Connection, issuer_id: str) -> Issuer:
-    """The issuer, or NotFound."""
-    row = connection.execute(sa.select(issuers).where(issuers.c.id == issuer_id)).mappings().one_or_none()
+    """The issuer, or NotFound; one that was deleted is not found."""
+    query = sa.select(issuers).where(issuers.c.id == issuer_id, issuers.c.deleted_at.is_(None))
+    row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(what="issuer", id=issuer_id)
     return read_issuer(row)
 
 
+def require_known(connection: sa.Connection, issuer_id: str) -> None:
+    """NotFound if there never was such an issuer: what it revoked is told of one that was deleted too."""
+    if connection.execute(sa.select(issuers.c.id).where(issuers.c.id == issuer_id)).first() is None:
+        raise NotFound(what="issuer", id=issuer_id)
+
+
 def find_achievement(connection: sa.Connection, achievement_id: str) -> Achievement:
     """The achievement, or NotFound."""
-    query = sa.select(achievements).where(achievements.c.id == achievement_id)
+    query = sa.select(achievements, relations.COUNT).where(achievements.c.id == achievement_id)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(what="achievement", id=achievement_id)
-    return read_achievement(row)
+    beside = relations.read(connection, [achievement_id]) if row["beside"] else {}
+    return read_achievement(row, beside.get(achievement_id))
+
+
+def find_achievements(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Achievement]:
+    """Those of these achievements that there are, by their ids."""
+    query = sa.select(achievements).where(achievements.c.id.in_(set(ids)))
+    found = _read_achievements(connection, connection.execute(query).mappings().all())
+    return {achievement.id: achievement for achievement in found}
+
+
+def _read_achievements(connection: sa.Connection, rows: Sequence[Row]) -> list[Achievement]:
+    beside = relations.read(connection, [row["id"] for row in rows])
+    return [read_achievement(row, beside.get(row["id"])) for row in rows]
 
 
 class Page(Protocol):
@@ -138,7 +191,7 @@ def page_of(
 
 
 def list_issuers(connection: sa.Connection, page: Page) -> tuple[list[Issuer], int]:
-    rows, total = page_of(connection, issuers, page)
+    rows, total = page_of(connection, issuers, page, issuers.c.deleted_at.is_(None))
     return [read_issuer(row) for row in rows], total
 
 
@@ -148,4 +201,4 @@ def list_achievements(
     """A page of the achievements of one issuer, or of all."""
     conditions = () if issuer_id is None else (achievements.c.issuer_id == issuer_id,)
     rows, total = page_of(connection, achievements, page, *conditions)
-    return [read_achievement(row) for row in rows], total
+    return _read_achievements(connection, rows), total

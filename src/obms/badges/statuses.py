@@ -152,6 +152,17 @@ def add_entries(connection: sa.Connection, credential_id: str, entries: tuple[St
     )
 
 
+def places_of(connection: sa.Connection, credential_id: str) -> tuple[StatusEntry, ...]:
+    """The places that a credential has, in the order in which badges name them."""
+    query = sa.select(status_entries).where(status_entries.c.credential_id == credential_id)
+    found = {row.purpose: row for row in connection.execute(query)}
+    return tuple(
+        StatusEntry(purpose=purpose, list_id=found[purpose].list_id, position=found[purpose].position)
+        for purpose in PURPOSES
+        if purpose in found
+    )
+
+
 def read_status(connection: sa.Connection, credential_id: str) -> Status | None:
     """Where a credential stands, by its bits; None if it never had any."""
     rows = connection.execute(

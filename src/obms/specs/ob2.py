@@ -1,6 +1,6 @@
 """Open Badges 2.0: the same badges as hosted Assertion, BadgeClass and Issuer."""
 
-from obms.domain import Achievement, Alignment, Credential, Evidence, Image, Issuer, Recipient
+from obms.domain import Achievement, Alignment, Credential, Evidence, Image, Issuer, Recipient, Related
 from obms.specs import Json, iso, without_nothing
 
 CONTEXT = "https://w3id.org/openbadges/v2"
@@ -16,6 +16,11 @@ def badge_class_id(site_url: str, id: str) -> str:
 
 def assertion_id(site_url: str, id: str) -> str:
     return f"{site_url}/v2/assertions/{id}"
+
+
+def related_id(site_url: str, id: str) -> str:
+    """Where a related achievement stands: one of ours by its id, another's by its own URL."""
+    return id if ":" in id else badge_class_id(site_url, id)
 
 
 def image_member(image: Image | None) -> str | Json | None:
@@ -36,6 +41,7 @@ def issuer_profile(issuer: Issuer, site_url: str) -> Json:
             "email": issuer.email,
             "description": issuer.description,
             "image": image_member(issuer.image),
+            "publicKey": issuer.extra.get("public_key"),
         }
     )
 
@@ -53,8 +59,20 @@ def alignment_object(alignment: Alignment) -> Json:
     )
 
 
+def related_object(related: Related, site_url: str) -> Json:
+    return without_nothing(
+        {
+            "type": "BadgeClass",
+            "id": related_id(site_url, related.id),
+            "@language": related.in_language,
+            "version": related.version,
+        }
+    )
+
+
 def badge_class(achievement: Achievement, site_url: str) -> Json:
-    criteria = achievement.criteria
+    """The badge class; the last two members are 3.0's, which readers of 2.0 pass over."""
+    criteria, previous = achievement.criteria, achievement.previous_version
     return without_nothing(
         {
             "@context": CONTEXT,
@@ -67,6 +85,10 @@ def badge_class(achievement: Achievement, site_url: str) -> Json:
             "issuer": issuer_id(site_url, achievement.issuer_id),
             "tags": list(achievement.tags),
             "alignment": [alignment_object(alignment) for alignment in achievement.alignments],
+            "version": achievement.version,
+            "related": [related_object(related, site_url) for related in achievement.related],
+            "previousVersion": related_id(site_url, previous) if previous else None,
+            "achievementType": achievement.achievement_type,
         }
     )
 

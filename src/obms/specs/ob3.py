@@ -1,6 +1,22 @@
 """Open Badges 3.0: what a badge says, as a verifiable credential before its proof."""
 
-from obms.domain import Achievement, Alignment, Credential, Evidence, Image, Issuer, Recipient, StatusEntry
+import json
+
+from obms.domain import (
+    Achievement,
+    Alignment,
+    Credential,
+    Endorsement,
+    Evidence,
+    Image,
+    Issuer,
+    Level,
+    Recipient,
+    Related,
+    Result,
+    ResultDescription,
+    StatusEntry,
+)
 from obms.specs import (
     Json,
     achievement_url,
@@ -24,6 +40,22 @@ IDENTITY_TYPES = {
     "telephone": "ext:telephone",
     "id": "identifier",
 }
+# What a badge carries of what is said for its achievement; each costs whoever verifies it.
+MOST_ENDORSEMENTS = 5
+ACHIEVEMENT_TYPES = (
+    "Achievement|ApprenticeshipCertificate|Assessment|Assignment|AssociateDegree|Award|Badge|BachelorDegree|"
+    "Certificate|CertificateOfCompletion|Certification|CommunityService|Competency|Course|CoCurricular|"
+    "Degree|Diploma|DoctoralDegree|Fieldwork|GeneralEducationDevelopment|JourneymanCertificate|"
+    "LearningProgram|License|Membership|ProfessionalDoctorate|QualityAssuranceCredential|"
+    "MasterCertificate|MasterDegree|MicroCredential|ResearchDoctorate|SecondarySchoolDiploma"
+)
+RESULT_TYPES = (
+    "GradePointAverage|LetterGrade|Percent|PerformanceLevel|PredictedScore|RawScore|Result|RubricCriterion|"
+    "RubricCriterionLevel|RubricScore|ScaledScore|Status"
+)
+RESULT_STATUSES = "Completed|Enrolled|Failed|InProgress|OnHold|Provisional|Withdrew"
+# The standard's lists may be extended, but only so.
+EXTENSION = "ext:[a-zA-Z0-9._-]{1,100}"
 
 
 def image_object(image: Image | None) -> Json | None:
@@ -60,8 +92,114 @@ def alignment_object(alignment: Alignment) -> Json:
     )
 
 
+def _alignments(alignments: tuple[Alignment, ...]) -> list[Json]:
+    return [alignment_object(alignment) for alignment in alignments]
+
+
+def related_url(id: str, site_url: str) -> str:
+    """Where a related achievement stands: one of ours by its id, another's by its own URL."""
+    return id if ":" in id else achievement_url(site_url, id)
+
+
+def related_object(related: Related, site_url: str) -> Json:
+    return without_nothing(
+        {
+            "id": related_url(related.id, site_url),
+            "type": ["Related"],
+            "inLanguage": related.in_language,
+            "version": related.version,
+        }
+    )
+
+
+def level_object(level: Level) -> Json:
+    return without_nothing(
+        {
+            "id": level.id,
+            "type": ["RubricCriterionLevel"],
+            "name": level.name,
+            "level": level.level,
+            "description": level.description,
+            "points": level.points,
+            "alignment": _alignments(level.alignments),
+        }
+    )
+
+
+def result_description_object(description: ResultDescription) -> Json:
+    return without_nothing(
+        {
+            "id": description.id,
+            "type": ["ResultDescription"],
+            "name": description.name,
+            "resultType": description.result_type,
+            "allowedValue": list(description.allowed_values),
+            "requiredLevel": description.required_level,
+            "requiredValue": description.required_value,
+            "rubricCriterionLevel": [level_object(level) for level in description.levels],
+            "valueMin": description.value_min,
+            "valueMax": description.value_max,
+            "alignment": _alignments(description.alignments),
+        }
+    )
+
+
+def result_object(result: Result) -> Json:
+    return without_nothing(
+        {
+            "type": ["Result"],
+            "resultDescription": result.result_description,
+            "value": result.value,
+            "status": result.status,
+            "achievedLevel": result.achieved_level,
+            "alignment": _alignments(result.alignments),
+        }
+    )
+
+
+def endorsement_members(endorsements: list[Endorsement]) -> Json:
+    """Endorsements by the form they were signed in."""
+    documents = [endorsement.document for endorsement in endorsements]
+    return {
+        "endorsement": [json.loads(document) for document in documents if document.startswith("{")],
+        "endorsementJwt": [document for document in documents if not document.startswith("{")],
+    }
+
+
+def achievement_resource(achievement: Achievement, site_url: str) -> Json:
+    """The achievement as it is read by itself: also what no context defines, and all that is said for it."""
+    previous = achievement.previous_version
+    return {
+        "@context": list(CONTEXT),
+        **achievement_object(achievement, site_url),
+        **without_nothing(
+            {
+                "creator": {"id": issuer_did(site_url, achievement.issuer_id), "type": ["Profile"]},
+                "issuer": issuer_did(site_url, achievement.issuer_id),
+                "previousVersion": related_url(previous, site_url) if previous else None,
+                "related": [related_object(related, site_url) for related in achievement.related],
+                **endorsement_members(list(achievement.endorsements)),
+            }
+        ),
+    }
+
+
+def issuer_resource(issuer: Issuer, site_url: str) -> Json:
+    """The issuer as it is read by itself, with a key of its own where it told one."""
+    return {
+        "@context": list(CONTEXT),
+        **profile(issuer, site_url),
+        **without_nothing({"publicKey": issuer.extra.get("public_key")}),
+    }
+
+
 def achievement_object(achievement: Achievement, site_url: str) -> Json:
-    criteria = achievement.criteria
+    """The achievement as badges carry it: only what is signed with it, and what is proven."""
+    criteria, previous = achievement.criteria, achievement.previous_version
+    proven = [endorsement for endorsement in achievement.endorsements if endorsement.proven]
+    related = [related_object(each, site_url) for each in achievement.related]
+    if previous and previous not in [each.id for each in achievement.related]:
+        related.append({"id": related_url(previous, site_url), "type": ["Related"]})
     return without_nothing(
         {
             "id": achievement_url(site_url, achievement.id),
@@ -72,8 +210,13 @@ def achievement_object(achievement: Achievement, site_url: str) -> Json:
             "achievementType": achievement.achievement_type,
             "image": image_object(achievement.image),
             "tag": list(achievement.tags),
-            "alignment": [alignment_object(alignment) for alignment in achievement.alignments],
+            "alignment": _alignments(achievement.alignments),
             "version": achievement.version,
+            "resultDescription": [
+                result_description_object(description) for description in achievement.result_descriptions
+            ],
+            "related": related,
+            **endorsement_members(proven[:MOST_ENDORSEMENTS]),
         }
     )
 
@@ -123,6 +266,7 @@ def subject_object(credential: Credential, site_url: str) -> Json:
             "achievement": achievement_object(credential.achievement, site_url),
             "narrative": credential.narrative,
             "image": image_object(credential.image),
+            "result": [result_object(result) for result in credential.results],
         }
     )
 

@@ -24,6 +24,7 @@ from obms.web import (
     layers,
     limits,
     members,
+    older,
     problems,
     published,
     ready,
@@ -50,16 +51,15 @@ def create_app(server: Server) -> FastAPI:
     problems.install(api)
     for module in (front, health, published, assets, version2, auth, users, audit):
         api.include_router(module.router)
-    for prefix in ("", "/v3"):
+    resources = (issuers.router, achievements.router, credentials.router, status_lists.router)
+    for prefix in ("", "/v3", "/v2"):
         # Before the routes of one credential, of which `batch` is no id.
         api.include_router(batch.router, prefix=prefix)
-        for router in (issuers.router, achievements.router, credentials.router, status_lists.router):
+        pictures = baked.router2 if prefix == "/v2" else baked.router
+        for router in (*resources, pictures, older.older_names((*resources, pictures, batch.router), prefix)):
             api.include_router(router, prefix=prefix)
-        api.include_router(baked.router, prefix=prefix)
         api.include_router(members.router, prefix=prefix)
         api.include_router(verify.router, prefix=prefix)
-    api.include_router(baked.router2, prefix="/v2")
-    api.include_router(verify.router, prefix="/v2")
     return api
 
 

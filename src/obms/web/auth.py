@@ -10,7 +10,7 @@ from obms.badges.passwords import hash_password
 from obms.errors import Forbidden, NotFound
 from obms.specs import iso
 from obms.web.context import TheActor, TheServer, reading, sign_in, writing
-from obms.web.models import Name
+from obms.web.parts import Name
 
 router = APIRouter(prefix="/auth", tags=["people"])
 # Argon2 takes any length; what is longer than this is no password but an attack.

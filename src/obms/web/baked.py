@@ -15,7 +15,7 @@ from obms.specs import ob2
 from obms.web.assets import picture_answer
 from obms.web.context import TheServer, read_id, reading
 from obms.web.credentials import find_standing
-from obms.web.version2 import refuse_revoked
+from obms.web.forms import Form2, Form3
 
 router = APIRouter(tags=["credentials"])
 router2 = APIRouter(tags=["Open Badges 2.0"])
@@ -36,7 +36,7 @@ def read_baked_credential(
 ) -> Response:
     """The badge as a picture to pass on; 410 once it is revoked."""
     with reading(server) as connection:
-        kept = find_standing(connection, read_id("credential", credential_id))
+        kept = find_standing(connection, read_id("credential", credential_id), Form3(server.site))
         picture = _picture(connection, server, kept, format)
     return _answer(request, picture, Badge(version="3.0", text=kept.document), kept.id)
 
@@ -52,8 +52,7 @@ def read_baked_assertion(
     """The hosted assertion as a picture to pass on; 410 once it is revoked."""
     id, site_url = read_id("assertion", credential_id), server.site.base_url
     with reading(server) as connection:
-        refuse_revoked(connection, id, site_url)
-        kept = credentials.find(connection, id)
+        kept = find_standing(connection, id, Form2(server.site))
         document = ob2.assertion(credentials.read(connection, kept), site_url)
         picture = _picture(connection, server, kept, format)
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -19,7 +19,8 @@ from obms.badges.profiles import find_achievement
 from obms.errors import Invalid, ObmsError
 from obms.specs import Json, iso
 from obms.web.context import TheActor, TheServer, read_id, reading, writing
-from obms.web.credentials import find_standing, shown
+from obms.web.credentials import find_standing
+from obms.web.forms import Form, TheForm
 from obms.web.models import CredentialBody
 from obms.web.orders import order_of
 from obms.web.problems import messages_of
@@ -104,31 +105,34 @@ def _answer(server: Server, results: Sequence[Result], begun: float, status: int
 
 
 @router.post("/credentials/batch", status_code=201)
-def create_credentials(body: BatchBody, server: TheServer, actor: TheActor) -> JSONResponse:
+def create_credentials(body: BatchBody, server: TheServer, actor: TheActor, form: TheForm) -> JSONResponse:
     """Issue up to 100 credentials; 201 if one was issued, and 200 if none was."""
     begun = time.monotonic()
     with writing(server) as connection:
         results = [
-            _attempt(index, None, partial(_issue, connection, server, actor, item))
+            _attempt(index, None, partial(_issue, connection, server, actor, form, item))
             for index, item in enumerate(body.credentials)
         ]
     issued = any(result.error is None for result in results)
     return _answer(server, results, begun, 201 if issued else 200)
 
 
-def _issue(connection: sa.Connection, server: Server, actor: access.Actor, item: Any) -> tuple[str, Any]:
+def _issue(
+    connection: sa.Connection, server: Server, actor: access.Actor, form: Form, item: Any
+) -> tuple[str, Any]:
     order = order_of(server, CredentialBody.model_validate(item))
     actor.require(find_achievement(connection, order.achievement_id).issuer_id, *ROLES)
     with connection.begin_nested():
         kept = credentials.find(connection, issuing.issue(connection, server.site, order))
     access.record(connection, server.site, actor, "credential.issue", kept.id)
-    return kept.id, shown(kept)
+    return kept.id, form.credentials(connection, [kept])[0]
 
 
 @router.get("/credentials/batch")
 def read_credentials(
     server: TheServer,
     _actor: TheActor,
+    form: TheForm,
     ids: Annotated[str, Query(min_length=1, max_length=IDS_LENGTH, description="Up to 100, between commas.")],
 ) -> JSONResponse:
     begun = time.monotonic()
@@ -137,13 +141,15 @@ def read_credentials(
         raise Invalid(ids=[f"must be 1 to {LIMIT} ids"])
 
     with reading(server) as connection:
-        results = [_attempt(index, id, partial(_read, connection, id)) for index, id in enumerate(wanted)]
+        results = [
+            _attempt(index, id, partial(_read, connection, form, id)) for index, id in enumerate(wanted)
+        ]
     return _answer(server, results, begun)
 
 
-def _read(connection: sa.Connection, id: str) -> tuple[str, Any]:
-    kept = find_standing(connection, read_id("credential", id))
-    return kept.id, shown(kept)
+def _read(connection: sa.Connection, form: Form, id: str) -> tuple[str, Any]:
+    kept = find_standing(connection, read_id("credential", id), form)
+    return kept.id, form.credentials(connection, [kept])[0]
 
 
 @router.put("/credentials/batch/status")

@@ -110,6 +110,9 @@ def page_of(
 ThePage = Annotated[Page, Depends(page_of)]
 
 
+Cascade = Annotated[bool, Query(description="Delete what depends on it too.")]
+
+
 def announce(request: Request, response: Response, page: Page, total: int) -> None:
     """Tell of the other pages, in X-Total-Count and Link."""
     response.headers["X-Total-Count"] = str(total)
@@ -146,3 +149,9 @@ def read_reference(server: Server, field: str, text: str) -> str:
     if found is None:
         raise Invalid(**{field: ["must be an id or a URL of this server"]})
     return str(uuid.UUID(found[1]))
+
+
+def require_same(server: Server, told: object, id: str) -> None:
+    """Invalid where the body of a change tells another id than its path."""
+    if told is not None and read_reference(server, "id", str(told)) != id:
+        raise Invalid(id=["must be the id in the path"])

@@ -1,17 +1,17 @@
-"""Credentials: issued, read as they were signed, revoked, suspended, deleted and verified."""
+"""Credentials: issued, read as they were signed, changed, revoked, suspended, deleted and verified."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from obms.app import Server
 from obms.badges import access, credentials, issuing, profiles, signatures, statuses, tokens, verifying
 from obms.badges.standings import read_standing
-from obms.domain import REVOCATION
-from obms.errors import Gone
-from obms.specs import Json, credential_url, iso
+from obms.domain import REVOCATION, ProofKind
+from obms.specs import Json, iso
 from obms.web.context import (
     TheActor,
     ThePage,
@@ -19,27 +19,58 @@ from obms.web.context import (
     announce,
     read_id,
     reading,
+    require_same,
     writing,
 )
+from obms.web.forms import Form, TheForm
 from obms.web.models import CredentialBody, ReasonBody
 from obms.web.orders import order_of
 from obms.web.standing import ROLES, StandingBody, Wanted, change, set_standing
-from obms.web.tokens import JWT_TYPE, token_key, wants_token
+from obms.web.tokens import JWT_TYPE, token_key
 
 router = APIRouter(tags=["credentials"])
-Format = Annotated[Literal["json", "jwt"] | None, Query(description="`jwt` gives the compact token.")]
+JWS_TYPE = "application/jose"
+Format = Annotated[
+    Literal["json", "jwt", "jws"] | None,
+    Query(description="`jwt` gives the compact token; under /v2 `jws` gives the assertion signed."),
+]
 
 
-def shown(kept: credentials.Kept) -> Json:
-    """The credential as JSON; of a VC-JWT what its payload says."""
-    return signatures.read(kept.document, kept.proof)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a client wants to be told of a credential."""
+
+    form: Form
+    format: Literal["json", "jwt", "jws"] | None
+    accepts_token: bool
+
+    @property
+    def is_token(self) -> bool:
+        if self.format is None:
+            return self.accepts_token and self.form.signs
+        return self.format != "json"
+
+    @property
+    def proof(self) -> ProofKind | None:
+        """How what is signed is to be signed."""
+        return "jwt" if self.form.signs and self.format == "jwt" else None
 
 
-def _answer(request: Request, kept: credentials.Kept, wanted: str | None, status: int = 200) -> Response:
-    """The document byte for byte as it was signed, where it was signed in the form that is wanted."""
+def wish_of(request: Request, form: TheForm, format: Format = None) -> Wish:  # noqa: A002
+    return Wish(form=form, format=format, accepts_token=JWT_TYPE in request.headers.get("accept", ""))
+
+
+TheWish = Annotated[Wish, Depends(wish_of)]
+
+
+def _answer(connection: sa.Connection, wish: Wish, kept: credentials.Kept, status: int = 200) -> Response:
+    """The document byte for byte as it was signed, where the form and the client want that."""
+    if not wish.form.signs:
+        (told,) = wish.form.credentials(connection, [kept])
+        return JSONResponse(told, status)
     if kept.proof == "data-integrity":
         return Response(kept.document, status, media_type="application/json")
-    if wants_token(request, wanted):
+    if wish.is_token:
         return Response(kept.document, status, media_type=JWT_TYPE)
     return Response(signatures.read_text(kept.document), status, media_type="application/json")
 
@@ -47,55 +78,111 @@ def _answer(request: Request, kept: credentials.Kept, wanted: str | None, status
 @router.post("/credentials", status_code=201)
 def create_credential(
     body: CredentialBody,
-    request: Request,
     server: TheServer,
     actor: TheActor,
-    format: Format = None,  # noqa: A002
+    wish: TheWish,
 ) -> Response:
     order = order_of(server, body)
-    if format == "jwt":
-        order = replace(order, proof="jwt")
+    order = replace(order, proof=wish.proof or order.proof)
     with writing(server) as connection:
         achievement = profiles.find_achievement(connection, order.achievement_id)
         actor.require(achievement.issuer_id, *ROLES)
         kept = credentials.find(connection, issuing.issue(connection, server.site, order))
         access.record(connection, server.site, actor, "credential.issue", kept.id)
-    response = _answer(request, kept, format, 201)
-    response.headers["Location"] = credential_url(server.site.base_url, kept.id)
+        response = _answer(connection, wish, kept, 201)
+    response.headers["Location"] = wish.form.credential_url(kept.id)
     return response
 
 
 @router.get("/credentials")
 def list_credentials(
-    request: Request, response: Response, server: TheServer, actor: TheActor, page: ThePage
+    request: Request, response: Response, server: TheServer, actor: TheActor, form: TheForm, page: ThePage
 ) -> list[dict[str, Any]]:
     with reading(server) as connection:
         found, total = credentials.list_page(connection, page, issuer_ids=actor.issuer_ids())
+        shown = form.credentials(connection, found)
     announce(request, response, page, total)
-    return [shown(kept) for kept in found]
+    return shown
 
 
-def find_standing(connection: sa.Connection, credential_id: str) -> credentials.Kept:
+def find_standing(connection: sa.Connection, credential_id: str, form: Form) -> credentials.Kept:
     """The credential. Gone if it was revoked or deleted, NotFound if it never was."""
     status = statuses.read_status(connection, credential_id)
     if status is not None and status.revoked:
-        raise Gone(id=credential_id, reason=status.reason)
+        raise form.gone(credential_id, status.reason)
     return credentials.find(connection, credential_id)
 
 
 @router.get("/credentials/{credential_id}")
 def read_credential(
     credential_id: str,
-    request: Request,
     server: TheServer,
-    format: Format = None,  # noqa: A002
+    wish: TheWish,
 ) -> Response:
+    id = read_id("credential", credential_id)
     with reading(server) as connection:
-        kept = find_standing(connection, read_id("credential", credential_id))
-    if kept.proof == "data-integrity" and wants_token(request, format):
-        token = tokens.as_token(server.site, token_key(server, kept.issuer_id), kept)
-        return Response(token, media_type=JWT_TYPE)
-    return _answer(request, kept, format)
+        kept = find_standing(connection, id, wish.form)
+        if not wish.is_token or (wish.form.signs and kept.proof == "jwt"):
+            return _answer(connection, wish, kept)
+    return _made_token(server, wish, kept)
+
+
+def _made_token(server: Server, wish: Wish, kept: credentials.Kept) -> Response:
+    """The badge as a token that is signed now."""
+    key = token_key(server, kept.issuer_id)
+    if wish.form.signs:
+        return Response(tokens.as_token(server.site, key, kept), media_type=JWT_TYPE)
+    with reading(server) as connection:
+        token = tokens.as_signed_assertion(connection, server.site, key, kept)
+    return Response(token, media_type=JWS_TYPE)
+
+
+@router.put("/credentials/{credential_id}")
+def change_credential(
+    credential_id: str,
+    body: CredentialBody,
+    server: TheServer,
+    actor: TheActor,
+    wish: TheWish,
+) -> Response:
+    """The whole credential anew, signed anew; it keeps its id and its places in the status lists."""
+    id = read_id("credential", credential_id)
+    require_same(server, body.id, id)
+    order = order_of(server, body)
+    with writing(server) as connection:
+        kept = _find_mine(connection, wish.form, actor, id)
+        held = issuing.order_again(connection, kept, proof=wish.proof or body.proof)
+        results = held.results if body.results is None else order.results
+        order = replace(order, results=results, proof=held.proof, alg=body.alg or held.alg)
+        issuing.reissue(connection, server.site, kept, order)
+        access.record(connection, server.site, actor, "credential.change", id)
+        return _answer(connection, wish, credentials.find(connection, id))
+
+
+@router.post("/credentials/{credential_id}/sign")
+def sign_credential(
+    credential_id: str,
+    server: TheServer,
+    actor: TheActor,
+    wish: TheWish,
+    key_id: Annotated[
+        str | None, Query(alias="keyId", max_length=500, description="A key of its issuer.")
+    ] = None,
+) -> Response:
+    """Sign it anew, by the key in use or the one that is named; what it says is what it said."""
+    id = read_id("credential", credential_id)
+    with writing(server) as connection:
+        kept = _find_mine(connection, wish.form, actor, id)
+        order = issuing.order_again(connection, kept, proof=wish.proof, key_id=key_id)
+        issuing.reissue(connection, server.site, kept, order, key_id=key_id)
+        access.record(connection, server.site, actor, "credential.sign", id)
+        return _answer(connection, wish, credentials.find(connection, id))
+
+
+def _find_mine(connection: sa.Connection, form: Form, actor: access.Actor, id: str) -> credentials.Kept:
+    """The credential, which the actor may sign; NotFound, Forbidden, Gone."""
+    actor.require(credentials.find(connection, id).issuer_id, *ROLES)
+    return find_standing(connection, id, form)
 
 
 @router.delete("/credentials/{credential_id}", status_code=204)

@@ -1,103 +1,68 @@
-"""The bodies of requests: strict, because what is in them gets signed."""
+"""The bodies of requests: strict, because what is in them gets signed; names of both standards are read."""
 
 import re
-from datetime import UTC, datetime
+import uuid
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
+    AliasChoices,
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     model_validator,
 )
 
 from obms import domain
+from obms.badges.building import build
+from obms.specs import ob3
+from obms.web.parts import (
+    LIST_LIMIT,
+    Address,
+    Body,
+    Language,
+    Name,
+    Picture,
+    Text,
+    Time,
+    Token,
+    WebAddress,
+    as_id,
+    as_list,
+    as_object,
+    picture,
+    sound,
+)
 
-NAME_LIMIT, TEXT_LIMIT, URL_LIMIT, LIST_LIMIT = 500, 20_000, 2_000, 50
-ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+")
-YEARS = range(1000, 9999)
-
-
-def _storable(text: str) -> str:
-    """Neither PostgreSQL nor a signature takes what is refused here."""
-    if "\x00" in text:
-        raise ValueError("must not contain the character NUL")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must be valid Unicode")
-    return text
-
-
-def _absolute(text: str) -> str:
-    if not ABSOLUTE.fullmatch(text):
-        raise ValueError("must be an absolute URL")
-    return text
-
-
-def _web(text: str) -> str:
-    if not text.lower().startswith(("http://", "https://")):
-        raise ValueError("must be an http(s) URL")
-    return text
+HASHED = re.compile(r"sha256\$[0-9a-fA-F]{64}")
+Few = Field(max_length=LIST_LIMIT)
 
 
-def _bounded(time: datetime) -> datetime:
-    if time.year not in YEARS:
-        raise ValueError(f"must be between the years {YEARS.start} and {YEARS.stop - 1}")
-    return time.astimezone(UTC)
+class KeyBody(Body):
+    """A CryptographicKey of 2.0."""
 
-
-def _object(value: Any) -> Any:
-    """A bare address stands for the object that has it as its id."""
-    return {"id": value} if isinstance(value, str) else value
-
-
-def _list(value: Any) -> Any:
-    return value if isinstance(value, list) or value is None else [value]
-
-
-Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT), AfterValidator(_storable)]
-Text = Annotated[str, Field(min_length=1, max_length=TEXT_LIMIT), AfterValidator(_storable)]
-Address = Annotated[
-    str, Field(min_length=1, max_length=URL_LIMIT), AfterValidator(_storable), AfterValidator(_absolute)
-]
-WebAddress = Annotated[Address, AfterValidator(_web)]
-Time = Annotated[AwareDatetime, AfterValidator(_bounded)]
-
-
-class Body(BaseModel):
-    """A member that is not known here is refused: dropping it would sign less than was sent."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    context: Any = Field(None, alias="@context", exclude=True)
-    type: Any = Field(None, exclude=True)
-
-
-class ImageBody(Body):
     id: Address
-    caption: Text | None = None
+    owner: Address | None = None
+    public_key_pem: Text | None = Field(None, alias="publicKeyPem")
 
-    def to_domain(self) -> domain.Image:
-        return domain.Image(url=self.id, caption=self.caption)
-
-
-Picture = Annotated[ImageBody, BeforeValidator(_object)]
-
-
-def picture(body: ImageBody | None) -> domain.Image | None:
-    return body.to_domain() if body else None
+    def as_sent(self) -> object:
+        """An address, or an object that says more."""
+        found = self.model_dump(by_alias=True, exclude_none=True)
+        return self.id if len(found) == 1 else {"type": "CryptographicKey", **found}
 
 
 class IssuerBody(Body):
-    """A new issuer."""
+    """An issuer, whole."""
 
+    id: Any = Field(None, exclude=True)
     name: Name
     url: WebAddress
     email: Annotated[Name, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     description: Text | None = None
     image: Picture | None = None
+    public_key: Annotated[KeyBody, BeforeValidator(as_object)] | None = Field(None, alias="publicKey")
+    revocation_list: Any = Field(None, alias="revocationList", exclude=True)
 
     def to_domain(self, id: str, now: datetime) -> domain.Issuer:
         return domain.Issuer(
@@ -107,6 +72,7 @@ class IssuerBody(Body):
             email=self.email,
             description=self.description,
             image=picture(self.image),
+            extra={"public_key": self.public_key.as_sent()} if self.public_key else {},
             created_at=now,
             updated_at=now,
         )
@@ -131,49 +97,136 @@ class AlignmentBody(Body):
     target_description: Text | None = Field(None, alias="targetDescription")
 
 
-class AchievementBody(Body):
-    """A new achievement."""
+Alignments = Annotated[list[AlignmentBody], Few, BeforeValidator(as_list)]
+ALIGNMENTS = AliasChoices("alignment", "alignments")
 
+
+class LevelBody(Body):
+    id: Address
+    name: Name
+    level: Name | None = None
+    description: Text | None = None
+    points: Name | None = None
+    alignments: Alignments = Field([], validation_alias=ALIGNMENTS)
+
+
+class ResultDescriptionBody(Body):
+    """A result that an achievement may have; without an id it is given one."""
+
+    id: Address = Field(default_factory=lambda: f"urn:uuid:{uuid.uuid4()}")
+    name: Name
+    result_type: str = Field(alias="resultType", pattern=rf"^({ob3.RESULT_TYPES}|{ob3.EXTENSION})$")
+    allowed_values: Annotated[list[Name], Few] = Field([], alias="allowedValue")
+    required_level: Address | None = Field(None, alias="requiredLevel")
+    required_value: Name | None = Field(None, alias="requiredValue")
+    levels: Annotated[list[LevelBody], Few] = Field([], alias="rubricCriterionLevel")
+    value_min: Name | None = Field(None, alias="valueMin")
+    value_max: Name | None = Field(None, alias="valueMax")
+    alignments: Alignments = Field([], validation_alias=ALIGNMENTS)
+
+
+class RelatedBody(Body):
+    """Another achievement: one of ours by any form of its id, or another's by its URL."""
+
+    id: Name
+    in_language: Language | None = Field(None, validation_alias=AliasChoices("inLanguage", "@language"))
+    version: Name | None = None
+
+
+class EndorsedBody(Body):
+    """What an endorsement is about, and what it says."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: Name
+    endorsement_comment: Text | None = Field(None, alias="endorsementComment")
+
+
+class EndorsementBody(Body):
+    """An EndorsementCredential: somebody else's word, kept as it was sent."""
+
+    model_config = ConfigDict(extra="allow")
+
+    context: Annotated[list[Any], Field(min_length=1), BeforeValidator(as_list)] = Field(alias="@context")
+    id: Name
+    type: Annotated[list[Name], Few, BeforeValidator(as_list)]
+    name: Name | None = None
+    issuer: Name | dict[str, Any]
+    valid_from: Time = Field(validation_alias=AliasChoices("validFrom", "issuanceDate"))
+    credential_subject: EndorsedBody = Field(alias="credentialSubject")
+    proof: dict[str, Any] | list[dict[str, Any]] | None = None
+    _sent: dict[str, Any]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, value: Any, handler: ModelWrapValidatorHandler["EndorsementBody"]) -> "EndorsementBody":
+        made = handler(sound(value))
+        made._sent = value  # noqa: SLF001 - its own
+        return made
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "EndorsementBody":
+        if "EndorsementCredential" not in self.type:
+            raise ValueError("type must name EndorsementCredential")
+        if self.proof and not self.name:
+            raise ValueError("one that is signed must have a name, as 3.0 asks")
+        return self
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        return self._sent
+
+
+class AchievementBody(Body):
+    """An achievement, whole; of the last four, what is not told stays when one is changed."""
+
+    id: Any = Field(None, exclude=True)
     name: Name
     description: Text
-    criteria: Annotated[CriteriaBody, BeforeValidator(_object)]
-    issuer: Name
+    criteria: Annotated[CriteriaBody, BeforeValidator(as_object)]
+    issuer: Annotated[Name, BeforeValidator(as_id)]
+    creator: Any = Field(None, exclude=True)
     image: Picture | None = None
-    tags: Annotated[list[Name], Field(max_length=LIST_LIMIT)] = []
-    alignment: Annotated[list[AlignmentBody], Field(max_length=LIST_LIMIT), BeforeValidator(_list)] = []
+    tags: Annotated[list[Name], Few] = Field([], validation_alias=AliasChoices("tags", "tag"))
+    alignment: Alignments = Field([], validation_alias=ALIGNMENTS)
     version: Name | None = None
+    previous_version: Name | None = Field(None, alias="previousVersion")
     achievement_type: str | None = Field(
-        None, alias="achievementType", pattern=r"^([A-Z][A-Za-z]{1,60}|ext:[a-zA-Z0-9._-]{1,100})$"
+        None, alias="achievementType", pattern=rf"^({ob3.ACHIEVEMENT_TYPES}|{ob3.EXTENSION})$"
+    )
+    related: Annotated[list[RelatedBody], Few, BeforeValidator(as_list)] | None = None
+    result_descriptions: Annotated[list[ResultDescriptionBody], Few, BeforeValidator(as_list)] | None = Field(
+        None, alias="resultDescription"
+    )
+    endorsement: Annotated[list[EndorsementBody], Few, BeforeValidator(as_list)] | None = None
+    endorsement_jwt: Annotated[list[Token], Few, BeforeValidator(as_list)] | None = Field(
+        None, alias="endorsementJwt"
     )
 
-    def to_domain(self, id: str, issuer_id: str, now: datetime) -> domain.Achievement:
-        alignments = (alignment.model_dump(exclude_none=True) for alignment in self.alignment)
-        return domain.Achievement(
-            id=id,
-            issuer_id=issuer_id,
-            name=self.name,
-            description=self.description,
-            criteria=domain.Criteria(url=self.criteria.id, narrative=self.criteria.narrative),
-            achievement_type=self.achievement_type,
-            image=picture(self.image),
-            tags=tuple(dict.fromkeys(self.tags)),
-            alignments=tuple(domain.Alignment(**alignment) for alignment in alignments),
-            version=self.version,
-            created_at=now,
-            updated_at=now,
-        )
+    @model_validator(mode="before")
+    @classmethod
+    def _made_by(cls, value: Any) -> Any:
+        """3.0 calls the issuer of an achievement its creator."""
+        if isinstance(value, dict) and "issuer" not in value and "creator" in value:
+            return {**value, "issuer": value["creator"]}
+        return value
 
 
-class RecipientBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class RecipientBody(Body):
     type: Literal["email", "url", "telephone", "id"]
     identity: Name
     hashed: bool = True
     salt: Name | None = None
 
+    @model_validator(mode="after")
+    def _is_what_it_says(self) -> "RecipientBody":
+        is_hash = self.identity.startswith("sha256$")
+        if is_hash and not (self.hashed and HASHED.fullmatch(self.identity)):
+            raise ValueError("an identity that begins with sha256$ must be hashed, and have 64 digits")
+        return self
+
     def to_domain(self) -> domain.Recipient:
-        return domain.Recipient(**self.model_dump())
+        return domain.Recipient(type=self.type, identity=self.identity, hashed=self.hashed, salt=self.salt)
 
 
 class EvidenceBody(Body):
@@ -188,20 +241,37 @@ class EvidenceBody(Body):
         return domain.Evidence(url=self.id, **self.model_dump(exclude={"id"}))
 
 
-Proofs = Annotated[list[Annotated[EvidenceBody, BeforeValidator(_object)]], Field(max_length=LIST_LIMIT)]
+class ResultBody(Body):
+    """What the recipient reached; `resultDescription` is the id of one of the achievement's."""
+
+    result_description: Address | None = Field(None, alias="resultDescription")
+    value: Name | None = None
+    status: str | None = Field(None, pattern=rf"^({ob3.RESULT_STATUSES})$")
+    achieved_level: Address | None = Field(None, alias="achievedLevel")
+    alignments: Alignments = Field([], validation_alias=ALIGNMENTS)
+
+
+Proofs = Annotated[list[Annotated[EvidenceBody, BeforeValidator(as_object)]], Few]
 
 
 class CredentialBody(Body):
-    """A credential to be issued."""
+    """A credential to be issued; when one is changed, `results` that are not told stay."""
 
+    id: Any = Field(None, exclude=True)
     recipient: RecipientBody
-    badge: Name
-    issued_on: Time = Field(alias="issuedOn")
-    expires: Time | None = None
-    evidence: Annotated[Proofs, BeforeValidator(_list)] = []
+    badge: Annotated[Name, BeforeValidator(as_id)] = Field(
+        validation_alias=AliasChoices("badge", "achievement")
+    )
+    issued_on: Time = Field(validation_alias=AliasChoices("issuedOn", "validFrom"))
+    expires: Time | None = Field(None, validation_alias=AliasChoices("expires", "validUntil"))
+    evidence: Annotated[Proofs, BeforeValidator(as_list)] = Field([])
     narrative: Text | None = None
     image: Picture | None = None
-    proof: domain.ProofKind = "data-integrity"
+    results: Annotated[list[ResultBody], Few, BeforeValidator(as_list)] | None = Field(
+        None, validation_alias=AliasChoices("results", "result")
+    )
+    verification: Any = Field(None, exclude=True)
+    proof: domain.ProofKind | None = None
     alg: domain.JoseName | None = None
 
     @model_validator(mode="after")
@@ -210,10 +280,11 @@ class CredentialBody(Body):
             raise ValueError("expires must be later than issuedOn")
         return self
 
+    def results_to_domain(self) -> tuple[domain.Result, ...]:
+        return build(domain.Result, (result.model_dump() for result in self.results or ()))
 
-class ReasonBody(BaseModel):
+
+class ReasonBody(Body):
     """Why a credential is revoked or suspended."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Text | None = None

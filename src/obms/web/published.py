@@ -49,7 +49,7 @@ def read_revocation_list(issuer_id: str, server: TheServer) -> dict[str, Any]:
     """What an issuer has revoked, for verifiers of signed badges of Open Badges 2.0."""
     id = read_id("issuer", issuer_id)
     with reading(server) as connection:
-        profiles.find_issuer(connection, id)
+        profiles.require_known(connection, id)
         return tokens.revocation_list(connection, id, server.site.base_url)
 
 

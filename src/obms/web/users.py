@@ -14,7 +14,7 @@ from obms.specs import iso
 from obms.web.auth import Email, NewPassword, Password, UserBody, Username, shown_user
 from obms.web.context import TheActor, ThePage, TheServer, announce, reading, writing
 from obms.web.limits import client_of
-from obms.web.models import Text, Time
+from obms.web.parts import Text, Time
 
 router = APIRouter(prefix="/users", tags=["people"])
 ME = "me"
