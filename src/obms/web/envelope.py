@@ -13,6 +13,7 @@ BODY_LIMIT = 1024 * 1024
 # Where pictures come in: 5 MB of them, in base64 or as a form.
 UPLOAD_LIMIT = 8 * 1024 * 1024
 UPLOADS = ("/assets", "/verify")
+LONGEST_LENGTH = 18  # digits of a number of bytes
 DEPTH_LIMIT = 64
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # A string that does not end is read to the end of the body once, so that no body is read twice.
@@ -108,24 +109,25 @@ def bounded(receive: Receive, path: str, asked: dict[bytes, bytes]) -> Receive:
     """The body, or HTTPException while it is read: 413 if it is too long, 400 if it is nested too deep."""
     limit = UPLOAD_LIMIT if path.endswith(UPLOADS) else BODY_LIMIT
     declared = asked.get(b"content-length", b"0")
-    received = int(declared) if declared.isdigit() else 0
+    too_long = declared.isdigit() and (len(declared) > LONGEST_LENGTH or int(declared) > limit)
     opaque = asked.get(b"content-type", b"").decode("latin-1").lower().startswith(OPAQUE)
     parts: list[bytes] = []
     size = 0
 
     async def receive_bounded() -> Message:
         nonlocal size
-        if received > limit:
+        if too_long:
             raise HTTPException(413, f"The body is larger than {limit} bytes.")
         message = await receive()
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise HTTPException(413, f"The body is larger than {limit} bytes.")
-        if not opaque and part:
+        if not opaque:
             parts.append(part)
             if not message.get("more_body"):
                 _require_shallow(b"".join(parts))
+                parts.clear()
         return message
 
     return receive_bounded

@@ -16,7 +16,7 @@ from obms.errors import TooManyRequests
 from obms.gate import Gate, Network
 from obms.web import problems
 
-FREE = ("/health", "/health/deep")
+FREE = "/health"
 KNOWN_CLIENTS = 10_000
 # One network of IPv6 is one client: each has more addresses than could be counted.
 CLIENT_PREFIX = 64
@@ -54,7 +54,7 @@ class RateLimit:
         self._name = lru_cache(KNOWN_CLIENTS)(lambda host: name_of(host, gate.exempt))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in FREE or scope.get("client") is None:
+        if scope["type"] != "http" or scope["path"] == FREE or scope.get("client") is None:
             await self.app(scope, receive, send)
             return
         name = self._name(scope["client"][0])
