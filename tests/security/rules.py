@@ -120,9 +120,9 @@ RULES = {
     "POST /credentials/{}/unsuspend": Rule(who=STAFF),
     "POST /credentials/{}/sign": Rule(who=STAFF),
     "GET /status-lists": Rule(who=EVERYBODY),
-    "POST /status-lists": Rule(who=EDITORS, body={"purpose": "revocation"}, example=False),
+    "POST /status-lists": Rule(who=EDITORS, body={"purpose": "revocation", "issuer": "{issuer}"}),
     "GET /status-lists/{}": Rule(who=EVERYBODY),
-    "GET /status-lists/{}/stats": Rule(who=STAFF, example=False),
+    "GET /status-lists/{}/stats": Rule(who=STAFF),
     # The VC-API
     "POST /vc/credentials/issue": Rule(who=STAFF, body={"credential": {}}, example=False),
     "POST /vc/credentials/verify": Rule(who=EVERYBODY, body={"verifiableCredential": {}}, example=False),
