@@ -74,6 +74,10 @@ def _is_credential(document: Json) -> bool:
     types = document.get("type")
     if not isinstance(types, list) or not set(types) >= CREDENTIAL_TYPES:
         return False
+    places = document.get("credentialStatus", [])
+    # A place in a status list that is only named is one that nobody would look at.
+    if not all(isinstance(place, dict) for place in (places if isinstance(places, list) else [places])):
+        return False
     try:
         OpenBadgeCredential.from_vc_document(document)
     except (KeyError, ValueError, TypeError):
