@@ -23,7 +23,9 @@ def test_a_picture_is_uploaded_shown_and_cached(client: Client) -> None:
     assert shown.headers["X-Content-Type-Options"] == "nosniff"
     again = client.get("/assets/" + asset["name"], headers={"If-None-Match": shown.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert client.ask("POST", "/assets", content=content).status_code == 200
+    for kind in ("", "application/json", "application/x-www-form-urlencoded", "image/gif"):
+        headers = {"Content-Type": kind} if kind else {}
+        assert client.ask("POST", "/assets", content=content, headers=headers).status_code == 200
     assert client.ask("POST", "/assets", content=content, key=None).status_code == 401
 
 

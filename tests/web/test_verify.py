@@ -143,6 +143,7 @@ def test_a_badge_may_be_sent_in_many_wrappings(client: Client) -> None:
     for sent in (
         {"content": f"  {token}\n"},
         {"json": token},
+        {"content": baked, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
         {"json": {"credential": token}},
         {"data": {"token": token}, "files": {"x": ("", b"")}},
         {"files": {"badge": ("b.png", baked, "image/png")}},

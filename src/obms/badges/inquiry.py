@@ -11,6 +11,7 @@ from openbadgeslib.errors import LibOpenBadgesException
 from obms.badges.baking import NotBaked, Version
 from obms.badges.fetching import NotFetched, Visit
 from obms.badges.reading import Unreadable
+from obms.badges.signatures import BadSignature
 from obms.errors import ObmsError
 from obms.specs import Json
 
@@ -48,6 +49,7 @@ FAULTS = (
     NotFetched,
     ObmsError,
     Unreadable,
+    BadSignature,
     LibOpenBadgesException,
     jwt.PyJWTError,
     InvalidSignature,

@@ -84,6 +84,9 @@ class Envelope:
             await send(message)
 
         app = self._shared if b"origin" in asked else self.app
+        if scope["path"].endswith(UPLOADS):
+            # Whatever it is called, it is judged by its content where it is read.
+            asked[b"content-type"] = b"application/octet-stream"
         await app(scope, bounded(receive, scope["path"], asked), send_with_headers)
 
 
