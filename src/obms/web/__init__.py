@@ -34,6 +34,8 @@ from obms.web import (
     version2,
 )
 
+PREFIXES = ("", "/v3", "/v2")
+
 
 def create_app(server: Server) -> FastAPI:
     """The API of a server. It keeps nothing between requests but the server itself."""
@@ -49,14 +51,16 @@ def create_app(server: Server) -> FastAPI:
     api.state.logins = limits.Logins(server.gate)
     guard(api, server)
     problems.install(api)
+    # Before the routes of one credential, of which `batch` is no id.
+    for prefix in PREFIXES:
+        for router in (batch.router, older.older_names((batch.router,), prefix)):
+            api.include_router(router, prefix=prefix)
     for module in (front, health, published, assets, version2, auth, users, audit):
         api.include_router(module.router)
     resources = (issuers.router, achievements.router, credentials.router, status_lists.router)
-    for prefix in ("", "/v3", "/v2"):
-        # Before the routes of one credential, of which `batch` is no id.
-        api.include_router(batch.router, prefix=prefix)
+    for prefix in PREFIXES:
         pictures = baked.router2 if prefix == "/v2" else baked.router
-        for router in (*resources, pictures, older.older_names((*resources, pictures, batch.router), prefix)):
+        for router in (*resources, pictures, older.older_names((*resources, pictures), prefix)):
             api.include_router(router, prefix=prefix)
         api.include_router(members.router, prefix=prefix)
         api.include_router(verify.router, prefix=prefix)
