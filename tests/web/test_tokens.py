@@ -85,7 +85,10 @@ def test_a_signed_badge_of_2_0_leads_to_its_key_its_issuer_and_the_list_of_what_
     assert (revoked["id"], revoked["revokedAssertions"]) == (issuer["revocationList"], [])
     client.post(f"/credentials/{id}/revoke", {"reason": "Irrtum"})
     revoked = client.get(path_of(issuer["revocationList"]), key=None).json()
-    assert revoked["revokedAssertions"] == [{"id": f"urn:uuid:{id}", "revocationReason": "Irrtum"}]
+    hosted = client.get(f"/v2/assertions/{id}", key=None).json()["id"]
+    assert revoked["revokedAssertions"] == [
+        {"id": each, "revocationReason": "Irrtum"} for each in (f"urn:uuid:{id}", hosted)
+    ]
     assert client.get(f"/v2/assertions/{id}?format=jws").status_code == 410
 
 

@@ -224,21 +224,14 @@ def keys_of(
     return [SigningKey(**row._mapping) for row in connection.execute(query)]
 
 
-def ids_of(
-    connection: sa.Connection, issuer_ids: Iterable[str], algorithm: Algorithm
-) -> dict[str, list[str]]:
-    """The ids of the keys of issuers, in the order of `keys_of`."""
+def ids_in_use(connection: sa.Connection, issuer_ids: Iterable[str], algorithm: Algorithm) -> dict[str, str]:
+    """The id of the key in use of each issuer that has one."""
     query = sa.select(signing_keys.c.issuer_id, signing_keys.c.id).where(
-        signing_keys.c.issuer_id.in_(set(issuer_ids)), signing_keys.c.algorithm == algorithm
+        signing_keys.c.issuer_id.in_(set(issuer_ids)),
+        signing_keys.c.algorithm == algorithm,
+        signing_keys.c.retired_at.is_(None),
     )
-    found: dict[str, list[str]] = {}
-    for row in connection.execute(
-        query.order_by(
-            signing_keys.c.retired_at.is_not(None), signing_keys.c.created_at.desc(), signing_keys.c.id
-        )
-    ):
-        found.setdefault(row.issuer_id, []).append(row.id)
-    return found
+    return {row.issuer_id: row.id for row in connection.execute(query)}
 
 
 def check_keys(connection: sa.Connection, site: Site) -> None:

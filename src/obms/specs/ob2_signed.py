@@ -1,6 +1,6 @@
 """Open Badges 2.0, signed: the assertion inside a token, and what a verifier of it looks up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from obms.specs import Json, ob2, without_nothing
 
@@ -34,21 +34,29 @@ def cryptographic_key(id: str, issuer_id: str, public_pem: str, site_url: str) -
     }
 
 
-def issuer_members(issuer_id: str, key_ids: Sequence[str], site_url: str) -> Json:
-    """What the profile of an issuer says of its keys: one is an address, several are a list."""
-    urls = [key_id(site_url, id) for id in key_ids]
-    public = urls[0] if len(urls) == 1 else urls
+def issuer_members(issuer_id: str, key: str | None, site_url: str) -> Json:
+    """What the profile of an issuer says of the key in use; 1EdTech's validator takes one and no list.
+
+    What a retired key has signed is judged by that key, which tells its owner, and by the list of what is
+    revoked.
+    """
+    public = key_id(site_url, key) if key else None
     return without_nothing({"publicKey": public, "revocationList": revocation_list_id(site_url, issuer_id)})
 
 
 def revocation_list(issuer_id: str, revoked: Iterable[tuple[str, str | None]], site_url: str) -> Json:
-    """Of each revoked assertion the id and the reason, hosted and signed alike."""
+    """Of each revoked assertion both of its ids, hosted and signed, and the reason.
+
+    So there are never few: 1EdTech's validator overlooks the only entry of a list.
+    """
     return {
         "@context": ob2.CONTEXT,
         "type": "RevocationList",
         "id": revocation_list_id(site_url, issuer_id),
         "issuer": ob2.issuer_id(site_url, issuer_id),
         "revokedAssertions": [
-            without_nothing({"id": assertion_id(id), "revocationReason": reason}) for id, reason in revoked
+            without_nothing({"id": each, "revocationReason": reason})
+            for id, reason in revoked
+            for each in (assertion_id(id), ob2.assertion_id(site_url, id))
         ],
     }

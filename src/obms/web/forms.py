@@ -1,6 +1,6 @@
 """The two forms in which everything is told: Open Badges 2.0 under /v2, 3.0 elsewhere."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -57,12 +57,12 @@ class Form2:
 
     def issuers(self, connection: sa.Connection, found: Iterable[Issuer]) -> list[Json]:
         issuers = list(found)
-        held = keys.ids_of(connection, [issuer.id for issuer in issuers], keys.RSA)
-        return [self._issuer(issuer, held.get(issuer.id, ())) for issuer in issuers]
+        held = keys.ids_in_use(connection, [issuer.id for issuer in issuers], keys.RSA)
+        return [self._issuer(issuer, held.get(issuer.id)) for issuer in issuers]
 
-    def _issuer(self, issuer: Issuer, key_ids: Sequence[str]) -> Json:
-        """With the keys that signed badges of its are verified by, unless it told of one of its own."""
-        members = ob2_signed.issuer_members(issuer.id, key_ids, self.site.base_url)
+    def _issuer(self, issuer: Issuer, key_id: str | None) -> Json:
+        """With the key that its badges are signed by, unless it told of one of its own."""
+        members = ob2_signed.issuer_members(issuer.id, key_id, self.site.base_url)
         return members | ob2.issuer_profile(issuer, self.site.base_url)
 
     def achievement(self, achievement: Achievement) -> Json:

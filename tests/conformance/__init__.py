@@ -1,0 +1,1 @@
+"""Independent judges: what others say of the documents of this server."""
