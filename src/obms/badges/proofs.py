@@ -2,7 +2,9 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from openbadgeslib.errors import LibOpenBadgesException
 from openbadgeslib.ob3 import add_data_integrity_proof
@@ -17,6 +19,7 @@ from obms.specs import Json
 
 # The media types of tokens, as `typ` leaves out their `application/`.
 VC_JWT, JWS = "vc+jwt", "JWT"
+Contexts = Mapping[str, dict[str, Any]]
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -24,15 +27,22 @@ class CannotBeSigned(Exception):
     """What the document says is not all of it said by JSON-LD, so that a proof would not cover it."""
 
 
-def add_proof(document: Json, signer: Signer, created: datetime) -> str:
-    """The document with an `eddsa-rdfc-2022` proof in it, as the text that is kept and given out."""
+def add_proof(document: Json, signer: Signer, created: datetime, contexts: Contexts | None = None) -> str:
+    """The document with an `eddsa-rdfc-2022` proof in it, as the text that is kept and given out.
+
+    `contexts` are known beside the pinned ones of the library; none is ever fetched.
+    """
     if signer.alg == "EdDSA" and (signed := data_integrity.sign(document, signer.sign, signer.kid, created)):
         return _encode(signed)
     try:
         if isinstance(signer, HeldKey):
             # Five times as fast as the way for a private part that is not here.
             signed = add_data_integrity_proof(
-                document, private_pem(signer.private), signer.kid, created=created
+                document,
+                private_pem(signer.private),
+                signer.kid,
+                created=created,
+                extra_contexts=contexts,
             )
         else:
             signed = DataIntegrityProofSuite().add_proof(
@@ -40,7 +50,7 @@ def add_proof(document: Json, signer: Signer, created: datetime) -> str:
                 signing_key=signer,
                 verification_method=signer.kid,
                 created=created,
-                extra_contexts=bundled_contexts(),
+                extra_contexts={**bundled_contexts(), **(contexts or {})},
             )
     except (LibOpenBadgesException, OpenvcError) as error:
         raise CannotBeSigned(str(error)) from error

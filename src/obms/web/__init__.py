@@ -30,6 +30,7 @@ from obms.web import (
     ready,
     status_lists,
     users,
+    vc_api,
     verify,
     version2,
 )
@@ -55,7 +56,7 @@ def create_app(server: Server) -> FastAPI:
     for prefix in PREFIXES:
         for router in (batch.router, older.older_names((batch.router,), prefix)):
             api.include_router(router, prefix=prefix)
-    for module in (front, health, published, assets, version2, auth, users, audit):
+    for module in (front, health, published, assets, version2, auth, users, audit, vc_api):
         api.include_router(module.router)
     resources = (issuers.router, achievements.router, credentials.router, status_lists.router)
     for prefix in PREFIXES:

@@ -1,0 +1,278 @@
+"""Verifiable credentials of any kind, as the VC-API has them: issued without being kept, and verified."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import jwt
+import sqlalchemy as sa
+from openbadgeslib.errors import LibOpenBadgesException
+from openbadgeslib.ob3.contexts import bundled_contexts
+from openvc.did.base import (
+    DidResolverRegistry,
+)
+from openvc.errors import OpenvcError
+from openvc.proof.data_integrity import CredentialNotYetValid, DataIntegrityProofSuite
+from openvc.verify import VerificationPolicy, verify_credential
+
+from obms.badges import Site, dids, graphs, keys, proofs, signatures
+from obms.badges.fetching import Visit
+from obms.badges.signers import open_signer
+from obms.domain import JoseName
+from obms.errors import Invalid
+from obms.schema import status_entries
+from obms.specs import Json, vc, vcdm
+
+ENVELOPE = "data:application/vc+jwt,"
+# Contexts of the W3C that define nothing but a vocabulary, as its examples and test suites use them.
+VOCABULARIES = {
+    "https://www.w3.org/ns/credentials/examples/v2": "https://www.w3.org/ns/credentials/examples#",
+    "https://www.w3.org/ns/credentials/undefined-terms/v2": "https://www.w3.org/ns/credentials/undefined-term#",
+}
+CONTEXTS: Mapping[str, dict[str, Any]] = {
+    **bundled_contexts(),
+    **{url: {"@context": {"@vocab": iri}} for url, iri in VOCABULARIES.items()},
+}
+STATUS = "BitstringStatusListEntry"
+# A moment at which each credential has begun to be valid.
+END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+OWN_TERMS = "it defines terms itself: only its graph is to be believed, not the names of its members"
+FAILURES = (OpenvcError, LibOpenBadgesException, signatures.BadSignature)
+Kind = Literal["malformed", "proof", "period", "status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong with a document; `member` says where."""
+
+    kind: Kind
+    detail: str
+    member: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was looked at, what is wrong, and what could not be looked at."""
+
+    checks: tuple[str, ...] = ()
+    errors: tuple[Finding, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __add__(self, other: "Report") -> "Report":
+        return Report(
+            checks=tuple(dict.fromkeys((*self.checks, *other.checks))),
+            errors=self.errors + other.errors,
+            warnings=self.warnings + other.warnings,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What verifying needs: our own keys and lists, and a visit to fetch the keys of others, or none."""
+
+    connection: sa.Connection
+    site: Site
+    visit: Visit | None = None
+
+    def registry(self) -> DidResolverRegistry:
+        return dids.registry(self.connection, self.site, self.visit)
+
+
+def require_form(
+    complaints: Callable[[Mapping[str, Any]], vcdm.Complaints], document: Mapping[str, Any]
+) -> None:
+    """Invalid, by member, for a document that is not well formed."""
+    if found := vcdm.told(complaints, document):
+        raise Invalid(**found)
+
+
+def issue(
+    connection: sa.Connection, site: Site, issuer_id: str, document: Json, alg: JoseName | None
+) -> Json:
+    """Sign a credential as it stands: in an envelope as VC-JWT where `alg` is given, else by Data Integrity.
+
+    Invalid for one that is not well formed, or of which a proof would not cover all.
+    """
+    require_form(vcdm.credential_complaints, document)
+    if "proof" in document:
+        raise Invalid(proof=["must not be there: it is what is asked for"])
+    if alg is not None:
+        key = keys.active_key(connection, site, issuer_id, keys.algorithm_for("jwt", alg))
+        token = proofs.make_token(vc.jwt_claims(document), open_signer(site, key))
+        return {"@context": vcdm.CONTEXT, "type": vcdm.ENVELOPED[0], "id": ENVELOPE + token}
+    key = keys.active_key(connection, site, issuer_id)
+    try:
+        text = proofs.add_proof(document, open_signer(site, key), site.clock(), CONTEXTS)
+        signed: Json = json.loads(text)
+        _require_said(Desk(connection=connection, site=site), document, signed)
+    except (proofs.CannotBeSigned, signatures.BadSignature, OpenvcError) as error:
+        raise Invalid(credential=[f"cannot be signed as it stands: {error}"]) from error
+    return signed
+
+
+def _require_said(desk: Desk, document: Json, signed: Json) -> None:
+    """What is signed is the graph that the contexts make of a document: it must hold all of it."""
+    if not graphs.defines_terms(document):
+        DataIntegrityProofSuite().verify(
+            signed,
+            resolver=desk.registry(),
+            extra_contexts=CONTEXTS,
+            check_temporal=False,
+            now=END_OF_TIME,
+        )
+    elif missing := graphs.unsaid(document, CONTEXTS):
+        raise proofs.CannotBeSigned(f"no context says what {missing} is")
+
+
+def verify(desk: Desk, held: Any) -> Report:
+    """The report on a credential: an object with a proof, an envelope, or a token."""
+    if isinstance(held, str):
+        return _verify_token(desk, held)
+    form = _form(vcdm.held_complaints, held)
+    if form.errors or not isinstance(held, Mapping):
+        return form
+    if vcdm.ENVELOPED[0] in vcdm.types_of(held):
+        return form + _verify_token(desk, str(held["id"]).partition(",")[2])
+    return form + _verify_document(desk, dict(held))
+
+
+def _form(complaints: vcdm.Judge, document: Any) -> Report:
+    found = [Finding(kind="malformed", member=name, detail=text) for name, text in complaints(document)]
+    return Report(checks=("form",), errors=tuple(found))
+
+
+def _failed(error: object) -> Report:
+    kind: Kind = "period" if isinstance(error, CredentialNotYetValid) else "proof"
+    return Report(checks=("proof",), errors=(Finding(kind=kind, detail=str(error)),))
+
+
+def _verify_token(desk: Desk, token: str) -> Report:
+    try:
+        document = _token_document(desk, token)
+    except (jwt.InvalidTokenError, *FAILURES) as error:
+        return _failed(error)
+    return Report(checks=("proof",)) + _form(vcdm.credential_complaints, document) + _standing(desk, document)
+
+
+def _token_document(desk: Desk, token: str) -> Json:
+    """The credential in a token: as its payload, or by the older way under `vc` in it."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    if "vc" in claims:
+        return verify_credential(token, policy=_policy(desk), resolver=desk.registry()).credential
+    document = {name: value for name, value in vc.jwt_document(claims).items() if name not in ("iat", "aud")}
+    did, kid = vc.issuer_of(document) or "", jwt.get_unverified_header(token).get("kid")
+    if kid is not None and str(kid).partition("#")[0] not in ("", did):
+        raise signatures.BadSignature("the key is another issuer's")
+    public, algorithm = signatures.read_public(graphs.find_key(desk.registry(), did, kid, "assertionMethod"))
+    jwt.decode(token, public, algorithms=[algorithm], options=signatures.WITHOUT_TIME)
+    expected = vc.jwt_claims(document)
+    if any(claims[name] != expected.get(name) for name in ("iss", "jti", "nbf", "exp") if name in claims):
+        raise signatures.BadSignature("the registered claims contradict the credential")
+    return document
+
+
+def _policy(desk: Desk) -> VerificationPolicy:
+    """The proof and who made it. When it is valid, and how it stands, is looked at apart."""
+    return VerificationPolicy(require_status=False, require_not_expired=False, now=desk.site.clock())
+
+
+def _verify_document(desk: Desk, document: Json) -> Report:
+    said: Mapping[str, Any] = document
+    warnings: tuple[str, ...] = ()
+    try:
+        if graphs.defines_terms(document):
+            said, warnings = _verify_graph(desk, document), (OWN_TERMS,)
+        else:
+            verify_credential(
+                document, policy=_policy(desk), resolver=desk.registry(), extra_contexts=CONTEXTS
+            )
+    except FAILURES as error:
+        return _failed(error)
+    return Report(checks=("proof",), warnings=warnings) + _standing(desk, said)
+
+
+def _verify_graph(desk: Desk, document: Json) -> Json:
+    node = graphs.verify(document, "assertionMethod", desk.registry(), CONTEXTS)
+    method = str(document["proof"]["verificationMethod"])  # type: ignore[index]
+    if graphs.issuer_of(node) != method.partition("#")[0]:
+        raise signatures.BadSignature("the key is not the issuer's")
+    return graphs.standing_of(node)
+
+
+def _standing(desk: Desk, document: Mapping[str, Any]) -> Report:
+    """Whether the credential is in its time, and what the status lists say that are our own."""
+    errors = list(_out_of_time(document, desk.site.clock()))
+    warnings = []
+    for entry in vcdm.listed(document.get("credentialStatus")):
+        marked = _is_set(desk, entry)
+        if marked is None:
+            warnings.append(f"the status {entry.get('id') or entry.get('type')} was not looked up")
+        elif marked:
+            errors.append(Finding(kind="status", detail=f"set for {entry['statusPurpose']}"))
+    return Report(checks=("period", "status"), errors=tuple(errors), warnings=tuple(warnings))
+
+
+def _out_of_time(document: Mapping[str, Any], now: datetime) -> Iterable[Finding]:
+    for name, early in (("validFrom", True), ("validUntil", False)):
+        if name not in document:
+            continue
+        time = datetime.fromisoformat(str(document[name]))
+        if (now < time) if early else (now > time):
+            detail = "it is not valid yet" if early else "it has expired"
+            yield Finding(kind="period", member=name, detail=detail)
+
+
+def _is_set(desk: Desk, entry: Mapping[str, Any]) -> bool | None:
+    """The bit of an entry in one of our lists; None if it is another's, or none that is known here."""
+    start = f"{desk.site.base_url}/status-lists/"
+    url, index = str(entry.get("statusListCredential")), str(entry.get("statusListIndex"))
+    if entry.get("type") != STATUS or not url.startswith(start) or not index.isdecimal():
+        return None
+    query = sa.select(status_entries.c.value).where(
+        status_entries.c.list_id == url.removeprefix(start), status_entries.c.position == int(index)
+    )
+    found: bool | None = desk.connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def verify_presentation(
+    desk: Desk, presentation: Mapping[str, Any], challenge: str | None, domain: str | None
+) -> Report:
+    """The report on a presentation and all that is in it.
+
+    A credential in it that has no proof is not refused: it is what the holder says, and a warning tells so.
+    """
+    report = _form(vcdm.presentation_complaints, presentation)
+    if report.errors:
+        return report
+    try:
+        _verify_holder(desk, dict(presentation), challenge, domain)
+    except FAILURES as error:
+        return report + _failed(error)
+    for number, held in enumerate(vcdm.listed(presentation.get("verifiableCredential"))):
+        if "proof" in held or vcdm.ENVELOPED[0] in vcdm.types_of(held):
+            report += verify(desk, held)
+        else:
+            report += Report(warnings=(f"verifiableCredential.{number} has no proof",))
+    return report + Report(checks=("proof",))
+
+
+def _verify_holder(desk: Desk, presentation: Json, challenge: str | None, domain: str | None) -> None:
+    if not graphs.defines_terms(presentation):
+        DataIntegrityProofSuite().verify(
+            presentation,
+            resolver=desk.registry(),
+            expected_proof_purpose="authentication",
+            expected_challenge=challenge,
+            expected_domain=domain,
+            now=desk.site.clock(),
+            extra_contexts=CONTEXTS,
+        )
+        return
+    graphs.verify(presentation, "authentication", desk.registry(), CONTEXTS)
+    proof = presentation["proof"]
+    for name, expected in (("challenge", challenge), ("domain", domain)):
+        if expected is not None and isinstance(proof, Mapping) and proof.get(name) != expected:
+            raise signatures.BadSignature(f"the {name} is another one")
