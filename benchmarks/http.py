@@ -111,6 +111,7 @@ def measured(deployment: Deployment, options: argparse.Namespace, base: Seen) ->
         **deployment.environment,
         "AUTH_API_KEY": API_KEY,
         "BACKUP_SCHEDULE": "off",
+        "RATE_LIMIT": "off",
         "WORKERS": str(options.workers),
     }
     for number, proof in enumerate(("data-integrity", "jwt"), 1):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from threading import Event
 
 import httpx
@@ -11,12 +12,13 @@ import sqlalchemy as sa
 
 from obms.badges import statuses
 from obms.databases import writing
-from obms.schema import credentials
+from obms.schema import credentials, status_entries
 from obms.web.ready import Kept, Shelf
 from tests.deployment import API_KEY, Deployment
 from tests.serving import serving
 
 TURNS = 21
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @contextmanager
@@ -48,6 +50,7 @@ def test_what_is_kept_ready_is_what_the_route_answers_and_ends_with_the_revocati
     backup = deployment.made_backup()
     with asked(deployment) as client:
         _same_answers(client, valid_ids(deployment)[:4])
+        _same_verdicts(client, deployment)
         _revoked_here_and_elsewhere(client, deployment)
         _revoked_while_many_read(client, deployment)
         _restored(client, deployment, backup["id"])
@@ -73,6 +76,34 @@ def _same_answers(client: httpx.Client, ids: list[str]) -> None:
         token = client.get(f"/credentials/{id}", headers={"Accept": "application/vc+jwt"})
         assert token.headers["content-type"].startswith("application/vc+jwt")
     assert client.get("/credentials/00000000-0000-4000-8000-000000000000").status_code == 404
+
+
+def _same_verdicts(client: httpx.Client, deployment: Deployment) -> None:
+    """Whatever there is to be said of a credential, both ways say it."""
+    good, suspended, forged, unsigned, moved, unplaced, late = valid_ids(deployment)[-7:]
+    client.post(f"/credentials/{suspended}/suspend", json={"reason": "wait"})
+    table, entries, this = credentials, status_entries, credentials.c.id
+    kept = sa.select(table.c.key_id, table.c.issuer_id, table.c.document)
+    with writing(deployment.database.engine) as connection:
+        first = connection.execute(kept.where(this == good)).one()
+        others = connection.execute(kept.where(table.c.issuer_id != first.issuer_id)).first()
+        assert others is not None
+        for id, change in (
+            (forged, {"document": first.document}),
+            (unsigned, {"document": "nothing"}),
+            (moved, {"key_id": others.key_id, "issuer_id": first.issuer_id}),
+            (late, {"expires_at": NOW}),
+        ):
+            connection.execute(sa.update(table).where(this == id).values(change))
+        connection.execute(sa.delete(entries).where(entries.c.credential_id == unplaced))
+    for id in (good, suspended, forged, unsigned, moved, unplaced, late):
+        short, long = (client.get(f"/credentials/{id}/verify{more}").json() for more in ("", "?long=1"))
+        assert short | {"verifiedAt": ""} == long | {"verifiedAt": ""}
+        assert short["isValid"] is (id == good), short
+    assert client.get(f"/v3/credentials/{good}/verify").json()["isValid"]
+    # What was spoiled is out of the way of what follows.
+    for id in (suspended, forged, unsigned, moved, unplaced, late):
+        client.delete(f"/credentials/{id}")
 
 
 def _revoked_here_and_elsewhere(client: httpx.Client, deployment: Deployment) -> None:

@@ -1,14 +1,46 @@
 """Verifying a badge of this server: its proof, what it says against its row, and where it stands."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 import sqlalchemy as sa
 
 from obms.badges import Site, credentials, keys, signatures, statuses
+from obms.domain import ProofKind, Status
 from obms.errors import NotFound
 from obms.specs import Json
+
+
+class Judged(Protocol):
+    """What a verdict needs of the row of a credential."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def issuer_id(self) -> str: ...
+    @property
+    def achievement_id(self) -> str: ...
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def proof(self) -> ProofKind: ...
+    @property
+    def document(self) -> str: ...
+    @property
+    def issued_at(self) -> datetime: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+
+
+class PublicPart(Protocol):
+    """What it needs of the row of a key."""
+
+    @property
+    def issuer_id(self) -> str: ...
+    @property
+    def public_pem(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +87,15 @@ class Verdict:
 
 def check_proof(connection: sa.Connection, kept: credentials.Kept) -> Json:
     """The credential that was signed. BadSignature if the proof is wrong or it is not what its row says."""
-    document = signatures.check(kept.document, kept.proof, _issuer_key(connection, kept).public_pem)
+    document = signatures.check(
+        kept.document, kept.proof, _issuer_key(kept, keys.read_key(connection, kept.key_id)).public_pem
+    )
     for complaint in contradictions(kept, document):
         raise signatures.BadSignature(complaint)
     return document
 
 
-def _issuer_key(connection: sa.Connection, kept: credentials.Kept) -> keys.SigningKey:
-    key = keys.read_key(connection, kept.key_id)
+def _issuer_key(kept: Judged, key: PublicPart | None) -> PublicPart:
     if key is None:
         raise signatures.BadSignature(f"the key {kept.key_id} is not there")
     if key.issuer_id != kept.issuer_id:
@@ -70,7 +103,7 @@ def _issuer_key(connection: sa.Connection, kept: credentials.Kept) -> keys.Signi
     return key
 
 
-def contradictions(kept: credentials.Kept, document: Json) -> list[str]:
+def contradictions(kept: Judged, document: Json) -> list[str]:
     """Where a document says otherwise than its row.
 
     Addresses are compared by their ends: a database restored on another host keeps the badges
@@ -97,15 +130,25 @@ def contradictions(kept: credentials.Kept, document: Json) -> list[str]:
 
 def judge(connection: sa.Connection, site: Site, kept: credentials.Kept) -> Verdict:
     """The verdict on a kept credential."""
-    proven = _check_in_turn(connection, kept)
-    now = site.clock()
+    key = keys.read_key(connection, kept.key_id)
+    return pronounce(kept, key, statuses.read_status(connection, kept.id), site.clock())
+
+
+def pronounce(
+    kept: Judged,
+    key: PublicPart | None,
+    status: Status | None,
+    now: datetime,
+    check: Callable[[str, ProofKind, str], Json] = signatures.check,
+) -> Verdict:
+    """The verdict on what a database holds of a credential."""
+    proven = _check_in_turn(kept, key, check)
     # Without a place in a list nobody could ever have revoked it: that is not a sound badge of ours.
-    status = statuses.read_status(connection, kept.id)
     proven.append(_check("status", None if status else "it has no place in a status list"))
     detail = next((check.detail for check in proven if not check.ok), None)
     verdict = Verdict(
         has_valid_signature=detail is None,
-        is_expired=kept.has_expired(now),
+        is_expired=kept.expires_at is not None and kept.expires_at < now,
         is_early=kept.issued_at > now,
         is_revoked=status is not None and status.revoked,
         is_suspended=status is not None and status.suspended,
@@ -117,13 +160,15 @@ def judge(connection: sa.Connection, site: Site, kept: credentials.Kept) -> Verd
     return replace(verdict, checks=(*proven, *_standing(verdict)))
 
 
-def _check_in_turn(connection: sa.Connection, kept: credentials.Kept) -> list[Check]:
+def _check_in_turn(
+    kept: Judged, key: PublicPart | None, check: Callable[[str, ProofKind, str], Json]
+) -> list[Check]:
     """The checks of the proof, up to the first that fails: it leaves nothing to judge for the next one."""
     checks: list[Check] = []
     try:
-        key = _issuer_key(connection, kept)
+        public_pem = _issuer_key(kept, key).public_pem
         checks.append(_check("key", None))
-        document = signatures.check(kept.document, kept.proof, key.public_pem)
+        document = check(kept.document, kept.proof, public_pem)
         checks.append(_check("signature", None))
     except signatures.BadSignature as error:
         return [*checks, _check("signature" if checks else "key", str(error))]

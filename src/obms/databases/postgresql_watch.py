@@ -33,9 +33,6 @@ class PostgresqlWatch:
         self._opened = 0
 
     async def look(self) -> Hashable:
-        if self._session is None:
-            self._open()
-            raise Unwatched
         rows = await self._ask(b"look", [])
         return self._opened, rows[0]
 
@@ -62,6 +59,7 @@ class PostgresqlWatch:
 
     def _prepare(self) -> psycopg.Connection[Any]:
         session = self.connection()
+        session.execute("SET datestyle = 'ISO'; SET timezone = 'UTC'")
         # Not of another server either, should one stand behind the same address some day.
         look = "SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text, pg_backend_pid()::text"
         for name, statement in ((b"look", look), (b"rows", self.statement)):
@@ -74,6 +72,7 @@ class PostgresqlWatch:
     async def _ask(self, name: bytes, values: list[bytes]) -> list[Row]:
         """The rows of a prepared statement. One asks at a time."""
         if self._session is None:
+            self._open()
             raise Unwatched
         answer = self._answer = asyncio.get_running_loop().create_future()
         try:

@@ -28,22 +28,30 @@ class SqliteWatch:
 
     async def look(self) -> Hashable:
         try:
-            found = self.path.stat()
-            # A file that was put in place of another, or written over by hand, is another database.
-            if self._file != (found.st_dev, found.st_ino):
-                self._open((found.st_dev, found.st_ino))
+            written_at = self._require_file()
             version = self._connection.execute("PRAGMA data_version").fetchall()[0][0]
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise Unwatched from error
-        return self._opened, found.st_mtime_ns, version
+        return self._opened, written_at, version
 
     async def rows(self, keys: Sequence[str]) -> list[Row]:
         try:
+            self._require_file()
             return list(self._connection.execute(self.statement, (json.dumps(keys),)).fetchall())
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self.close()
             raise Unwatched from error
+
+    def _require_file(self) -> int:
+        """Have the file open that is there now; when it was written.
+
+        One that was put in place of another, or written over by hand, is another database.
+        """
+        found = self.path.stat()
+        if self._file != (found.st_dev, found.st_ino):
+            self._open((found.st_dev, found.st_ino))
+        return found.st_mtime_ns
 
     def _open(self, file: tuple[int, int]) -> None:
         self.close()

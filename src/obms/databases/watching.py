@@ -24,6 +24,6 @@ class Watch(Protocol):
         """
 
     async def rows(self, keys: Sequence[str]) -> list[Row]:
-        """What the statement of this watch gives for the keys, as it is now."""
+        """What the statement of this watch gives for the keys, as it is now; times as text, in UTC."""
 
     def close(self) -> None: ...

@@ -31,6 +31,7 @@ from obms.web import (
     status_lists,
     users,
     vc_api,
+    verdicts,
     verify,
     version2,
 )
@@ -48,7 +49,8 @@ def create_app(server: Server) -> FastAPI:
     )
     api.state.server = server
     api.state.started = server.site.clock()
-    api.add_middleware(ready.Ready, server=server)  # the first is the innermost
+    api.add_middleware(verdicts.Verdicts, server=server)  # the first is the innermost
+    api.add_middleware(ready.Ready, server=server)
     api.state.logins = limits.Logins(server.gate)
     guard(api, server)
     problems.install(api)

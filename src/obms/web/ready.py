@@ -5,12 +5,10 @@ asked after each request has come in. So no worker answers with a credential tha
 or deleted before, in whatever process. Whoever waits at the same time shares the question.
 """
 
-import asyncio
 import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Hashable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from obms.app import Server
 from obms.badges import signatures
-from obms.databases.watching import Row, Unwatched
+from obms.databases.watching import Row
+from obms.web.gathering import Gathering
 
 KEPT_BYTES = 16 * 1024 * 1024
 PATH = re.compile(r"(?:/v3)?/credentials/([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
@@ -54,15 +53,14 @@ class Ready:
         self.watch = server.database.watch(STATEMENT)
         self.began = False
         self.shelf = Shelf(KEPT_BYTES)
-        self._waiting: list[tuple[str, asyncio.Future[Kept | None]]] = []
-        self._turn: asyncio.Task[None] | None = None
+        self.gathering = Gathering(self._current, together=self.watch.slow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
             return
         if self.began and scope["type"] == "http" and (wanted := _wanted(scope)):
-            kept = await self._find(wanted[0])
+            kept = await self.gathering.find(wanted[0])
             if kept is not None:
                 await _answer(kept, wanted[1], send)
                 return
@@ -75,33 +73,6 @@ class Ready:
         finally:
             self.began = False
             self.watch.close()
-
-    async def _find(self, id: str) -> Kept | None:
-        """The credential as it is now; None where the application is to tell what there is."""
-        if not self.watch.slow:
-            with suppress(Unwatched):
-                return (await self._current({id})).get(id)
-            return None
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[Kept | None] = loop.create_future()
-        self._waiting.append((id, found))
-        if self._turn is None:
-            self._turn = loop.create_task(self._tell())
-        return await found
-
-    async def _tell(self) -> None:
-        """Ask for all who wait; who comes while it is asked waits for the next question."""
-        waiting, self._waiting = self._waiting, []
-        current: dict[str, Kept] = {}
-        try:
-            with suppress(Unwatched):
-                current = await self._current({id for id, _ in waiting})
-        finally:
-            # Whatever happened, nobody waits for ever.
-            for id, found in waiting:
-                if not found.done():
-                    found.set_result(current.get(id))
-            self._turn = asyncio.get_running_loop().create_task(self._tell()) if self._waiting else None
 
     async def _current(self, ids: set[str]) -> dict[str, Kept]:
         self.shelf.accept(await self.watch.look())
