@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -42,6 +42,7 @@ from obms.badges.standings import standings_since
 from obms.config import Settings, read_settings
 from obms.databases import Database
 from obms.databases.postgresql import Postgresql
+from obms.databases.sharing import writers
 from obms.databases.sqlite import Sqlite
 from obms.errors import ConfigurationError, StorageFailed
 from obms.gate import Gate
@@ -60,9 +61,13 @@ WORK = ".work"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What the API is given. `keep` writes entries beside the backups, and never fails."""
+    """What the API is given. `keep` writes entries beside the backups, and never fails.
+
+    `write` begins a unit of work, which is committed when it ends; many threads may have one.
+    """
 
     database: Database
+    write: Callable[[], AbstractContextManager[Connection]]
     site: Site
     version: str
     admin_key: str | None
@@ -181,6 +186,7 @@ def _server(settings: Settings, database: Database) -> Server:
 
     return Server(
         database=database,
+        write=writers(database.engine),
         site=site,
         version=__version__,
         admin_key=settings.auth_api_key.get_secret_value() if settings.auth_api_key else None,
@@ -387,6 +393,7 @@ def _server_of_copy(settings: Settings, copy: Database) -> Server:
     health = BackupHealth(newest_proven=None, age=None, next_run=None, last_run=None, stale=False)
     return Server(
         database=copy,
+        write=writers(copy.engine),
         site=open_site(settings),
         version=__version__,
         admin_key=secrets.token_urlsafe(32),

@@ -18,7 +18,6 @@ from fastapi.security import (
     HTTPBearer,
 )
 
-from obms import databases
 from obms.app import Server
 from obms.badges import access, logins, people
 from obms.errors import AuthenticationRequired, Invalid, LoginRefused, NotFound
@@ -48,7 +47,7 @@ def reading(server: Server) -> AbstractContextManager[sa.Connection]:
 
 def writing(server: Server) -> AbstractContextManager[sa.Connection]:
     """One transaction, committed before the answer goes out; SQLite takes its lock at the start of it."""
-    return databases.writing(server.database.engine)
+    return server.write()
 
 
 def actor_of(
