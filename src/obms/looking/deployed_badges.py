@@ -47,10 +47,10 @@ def _credentials_verify(visit: Visit) -> Check:
 def _complaints(outside: Outside, held: Held, now: datetime) -> Iterator[str]:
     try:
         verdict = outside.document(f"/credentials/{held.id}/verify")
-        shown = served(outside, held.id) or _kept(held)
+        now_there = served(outside, held.id)
+        shown = now_there or _kept(held)
         yield from _contradictions(held, verdict)
-        gone = outside.get(f"/credentials/{held.id}").status_code == HTTPStatus.GONE
-        if gone != verdict["isRevoked"]:
+        if (now_there is None) != verdict["isRevoked"]:
             yield f"verify says isRevoked {verdict['isRevoked']}, and its own address another thing"
         if shown is None:
             return
@@ -82,13 +82,16 @@ def _kept(held: Held) -> Shown | None:
 
 def served(outside: Outside, id: str) -> Shown | None:
     """The credential as it was signed; None for one that was revoked."""
-    answer = outside.get(f"/credentials/{id}", accept=f"{JWT_TYPE}, application/json;q=0.9")
+    answer = outside.get(f"/credentials/{id}")
+    if answer.status_code == HTTPStatus.OK and "proof" in answer.json():
+        return Shown(text=answer.text, proof="data-integrity")
+    if answer.status_code == HTTPStatus.OK:
+        answer = outside.get(f"/credentials/{id}", accept=JWT_TYPE)
     if answer.status_code == HTTPStatus.GONE:
         return None
     if answer.status_code != HTTPStatus.OK:
         raise Unfit(f"it answers {answer.status_code}")
-    is_token = answer.headers.get("content-type", "").startswith(JWT_TYPE)
-    return Shown(text=answer.text, proof="jwt" if is_token else "data-integrity")
+    return Shown(text=answer.text, proof="jwt")
 
 
 def verified(outside: Outside, id: str, shown: Shown) -> Json:
