@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_integrity_proof
 
@@ -20,6 +21,7 @@ from obms.specs import Json
 PATH_OF_A_LIST = re.compile(r"/status-lists/[0-9A-Fa-f-]{36}")
 WORDS: dict[Purpose, str] = {REVOCATION: "isRevoked", SUSPENSION: "isSuspended"}
 FEW = 10
+PROOF_KINDS = get_args(ProofKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,22 +165,28 @@ def _end(did: str) -> str:
 
 def _refuses_a_forgery(visit: Visit) -> Check:
     """This judge is shown each kind of proof with one character changed, and must turn it down."""
-    name, kinds = "refuses a forgery", set[ProofKind]()
-    for held in visit.sample.held:
-        shown = None if len(kinds) > 1 else served(visit.outside, held.id)
-        if shown is None or shown.proof in kinds:
-            continue
-        kinds.add(shown.proof)
+    shown = _one_of_each_kind(visit)
+    for id, one in shown.values():
         try:
-            verified(
-                visit.outside,
-                held.id,
-                Shown(text=examining.forged(shown.text, shown.proof), proof=shown.proof),
-            )
+            verified(visit.outside, id, Shown(text=examining.forged(one.text, one.proof), proof=one.proof))
         except UNREADABLE:
             continue
-        return Check(name=name, ok=False, detail=f"a forged {shown.proof} credential was accepted")
-    return Check(name=name, ok=True, detail=f"{len(kinds)} kinds of proof")
+        told = f"a forged {one.proof} credential was accepted"
+        return Check(name="refuses a forgery", ok=False, detail=told)
+    return Check(name="refuses a forgery", ok=True, detail=f"{len(shown)} kinds of proof")
+
+
+def _one_of_each_kind(visit: Visit) -> dict[ProofKind, tuple[str, Shown]]:
+    """Of those that are served; what is wrong with the others is told elsewhere."""
+    found: dict[ProofKind, tuple[str, Shown]] = {}
+    for held in visit.sample.held:
+        with suppress(*UNREADABLE):
+            shown = served(visit.outside, held.id)
+            if shown is not None:
+                found.setdefault(shown.proof, (held.id, shown))
+        if len(found) == len(PROOF_KINDS):
+            break
+    return found
 
 
 def _hosted_assertions_answer(visit: Visit) -> Check:
