@@ -15,29 +15,27 @@ from obms.cli import app
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if BLOCK.search(path.read_text("utf-8")))
-# What follows on a line, and is a command of its own.
-ENDS = ("|", "||", "&&", ";", "#")
+# Between them stands a command of its own.
+ENDS = re.compile(r"[|&;\n]+")
 
 
 def commands(page: str) -> Iterator[list[str]]:
     """The words of each command in the blocks of a page."""
     for block in BLOCK.findall(page):
-        for line in block.replace("\\\n", " ").splitlines():
-            words: list[str] = []
-            for word in [*line_words(line), ";"]:
-                if word in ENDS and words:
-                    yield words
-                    words = []
-                elif word == "#":
-                    break
-                elif word not in ENDS:
-                    words.append(word)
+        words: list[str] = []
+        for word in [*words_of(block), ";"]:
+            if not ENDS.fullmatch(word):
+                words.append(word)
+            elif words:
+                yield words
+                words = []
 
 
-def line_words(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
-    lexer.whitespace_split = True
-    lexer.commenters = ""
+def words_of(block: str) -> list[str]:
+    """As a shell reads them; the end of a line is a word, unless it stands in quotes."""
+    plain = re.sub(r"(?m)(^|\s)#.*$", "", block.replace("\\\n", " "))
+    lexer = shlex.shlex(plain, posix=True, punctuation_chars="|&;\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
     return list(lexer)
 
 
