@@ -70,7 +70,7 @@ class Server:
     write: Callable[[], AbstractContextManager[Connection]]
     site: Site
     version: str
-    admin_key: str | None
+    admin_key: str | None = field(repr=False)
     backup_health: Callable[[], BackupHealth]
     metrics: Callable[[], bytes]
     keep: Callable[[Sequence[Entry]], None]

@@ -145,15 +145,23 @@ def test_who_may_not_gets_nowhere_and_changes_nothing(stage: Stage) -> None:
     assert contents(stage.deployment) == before
 
 
-async def _refusals(stage: Stage) -> list[str]:
+async def _refusals(stage: Stage, only: str | None = None) -> list[str]:
     found = []
     async with asking(stage) as client:
         for method, path, rule in stage.routes():
-            for who in sorted(EVERYBODY - rule.who):
+            if only not in (None, path):
+                continue
+            for who in sorted(_refused_by(rule, path)):
                 answer = await ask(client, stage, who, method, path, rule)
                 if not _is_refused(answer, who, rule):
                     found.append(f"{who}: {method} {path} -> {answer.status_code} {answer.text[:200]}")
     return found
+
+
+def _refused_by(rule: Rule, path: str) -> set[str]:
+    """Under /v2 and /v3 stands what stands at the root: there a few strangers are enough."""
+    few = {"stranger", "expired key"} | SIGNED_IN
+    return (EVERYBODY - rule.who) & (few if path.startswith(("/v2/", "/v3/")) else EVERYBODY)
 
 
 def _is_refused(answer: httpx.Response, who: str, rule: Rule) -> bool:
@@ -198,6 +206,6 @@ def test_the_matrix_would_see_a_route_that_lets_everybody_in(stage: Stage) -> No
         return []
 
     stage.app.router.routes.insert(0, APIRoute("/users", let_in, methods=["GET"]))
-    wrong = asyncio.run(_refusals(stage))
+    wrong = asyncio.run(_refusals(stage, "/users"))
     assert {line.partition(":")[0] for line in wrong} == EVERYBODY - {"admin"}
     assert all(": GET /users ->" in line for line in wrong)

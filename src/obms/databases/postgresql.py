@@ -68,6 +68,7 @@ class Postgresql:
             pool_pre_ping=True,
             connect_args={"connect_timeout": CONNECT_SECONDS},
             json_serializer=digests.canonical_json,
+            hide_parameters=True,  # names and keys of people stand in statements, and errors in logs
         )
 
     def create(self) -> None:

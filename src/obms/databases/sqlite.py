@@ -72,6 +72,7 @@ class Sqlite:
             creator=lambda: connect(self.path),
             poolclass=pool,
             json_serializer=digests.canonical_json,
+            hide_parameters=True,  # names and keys of people stand in statements, and errors in logs
         )
         event.listen(engine, "connect", self._on_connect)
         event.listen(engine, "checkout", self._on_checkout)
