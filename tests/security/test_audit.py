@@ -38,7 +38,7 @@ def test_every_route_that_writes_is_recorded_with_who_did_it(client: Client, sql
     achievement = client.add_achievement(issuer)
     facts = {"self": mary.id, "other": mary.id, "key": mary.key_id, "issuer": issuer.rpartition(":")[2]}
     facts |= {"achievement": achievement.rpartition("/")[2], "asset": "x", "list": "x", "signing key": "x"}
-    missing = []
+    missing: list[str] = []
     for method, path in writing_routes(client):
         rule = RULES[rule_name(method, path)]
         if not rule.example or rule_name(method, path) in UNRECORDED:

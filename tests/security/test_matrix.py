@@ -158,7 +158,7 @@ async def _refusals(stage: Stage, only: str | None = None) -> list[str]:
     return found
 
 
-def _refused_by(rule: Rule, path: str) -> set[str]:
+def _refused_by(rule: Rule, path: str) -> frozenset[str]:
     """Under /v2 and /v3 stands what stands at the root: there a few strangers are enough."""
     few = {"stranger", "expired key"} | SIGNED_IN
     return (EVERYBODY - rule.who) & (few if path.startswith(("/v2/", "/v3/")) else EVERYBODY)
