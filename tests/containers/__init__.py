@@ -1,0 +1,1 @@
+"""The guide, typed word for word, with a real Docker engine: `make test-containers`."""
