@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3 as system_sqlite3
+import subprocess
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable
 from tests.databases.conftest import add_image, count, no_carry, take
 from tests.deployment import Deployment
-from tests.real_faults import read_only_view, wait_until
+from tests.real_faults import mount, read_only_view, wait_until
 
 
 @pytest.fixture
@@ -219,6 +220,26 @@ def test_r2_nor_is_that_of_a_file_that_is_lost(live: Sqlite, tmp_path: Path, fat
         assert Path(aside).read_bytes() == content[fate]
     (wal_aside,) = live.path.parent.glob("*set-aside*-wal")
     assert wal_aside.read_bytes() == wal
+
+
+def test_a_lost_file_comes_back_though_backups_and_database_are_mounted_apart(
+    live: Sqlite, tmp_path: Path
+) -> None:
+    """R13: two mounts of one disk, as in containers: a rename does not lead from one to the other."""
+    take(live, tmp_path / "image")
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    if not mount("--bind", str(folder), str(folder)):
+        pytest.skip("only root may mount")
+    try:
+        lost = Sqlite(folder / "lost.db", work=tmp_path / "work")
+        with lost.scratch() as copy:
+            copy.load(tmp_path / "image")
+            assert lost.replace(copy, no_carry) is None
+        assert lost.facts() == live.facts()
+        lost.engine.dispose()
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_damaged_live_database_is_set_aside_whole(live: Sqlite, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """SQLite as a Database: the image is the file itself."""
 
+import errno
 import os
 import shutil
 import time
@@ -355,15 +356,19 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _move_content(scratch: Sqlite, fresh: Path) -> None:
-    """Give the content of `scratch` the new name `fresh`; it is copied where that is another file system."""
+    """Give the content of `scratch` the name `fresh`; a copy, on another disk or mount of the same."""
     scratch.engine.dispose()
     with closing(connect(scratch.path)) as source:
         busy = source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if busy or scratch.path.stat().st_dev != fresh.parent.stat().st_dev:
-            with closing(connect(fresh, mode="rwc")) as target:
-                source.backup(target)
+    try:
+        if not busy:
+            scratch.path.rename(fresh)
             return
-    scratch.path.rename(fresh)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    with closing(connect(scratch.path)) as source, closing(connect(fresh, mode="rwc")) as target:
+        source.backup(target)
 
 
 def _match_page_size(source: Any, target: Any) -> None:
