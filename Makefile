@@ -15,11 +15,11 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-header pyproject.toml --extra postgresql --extra notify --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench docs lock clean
+.PHONY: help run test test-containers check format bench docs lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | while IFS='	' read -r name what; do \
-		printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | while IFS='	' read -r name what; do \
+		printf '  make %-15s %s\n' "$$name" "$$what"; done
 
 run: $(VENV)/run.stamp ## Run the server at http://localhost:3000, with sample badges and daily proven backups
 	@$(BIN)/python -m tools.first_run
@@ -28,11 +28,15 @@ run: $(VENV)/run.stamp ## Run the server at http://localhost:3000, with sample b
 test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word" chooses some
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 2 $(ARGS)
 
+test-containers: $(VENV)/dev.stamp ## Type the guide's commands, with a Docker engine; a line for each
+	@$(BIN)/python -m pytest -q -s -p no:xdist tests/containers $(ARGS)
+
 check: $(VENV)/dev.stamp ## Check style, types and the layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile tests/containers/postgres/Dockerfile
 
 format: $(VENV)/dev.stamp ## Format the code
 	$(BIN)/ruff check --fix-only --quiet

@@ -34,10 +34,11 @@ class S3Server:
     port: int
     key: str
     secret: str
+    host: str = HOST
 
     @property
     def endpoint(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -61,16 +62,16 @@ class S3Server:
 
 
 @contextmanager
-def running_s3() -> Iterator[S3Server]:
+def running_s3(host: str = HOST) -> Iterator[S3Server]:
     folder = Path(tempfile.mkdtemp(prefix="obms-s3-"))
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
     identity = {"name": "tests", "credentials": [{"accessKey": key, "secretKey": secret}]}
     allowed = {"actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity | allowed]}), encoding="ascii")
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
-    server = S3Server(port=ports["s3.port"], key=key, secret=secret)
+    server = S3Server(port=ports["s3.port"], key=key, secret=secret, host=host)
     given = [f"-{name}={port}" for name, port in ports.items()]
-    where = [f"-dir={folder}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-s3.config={folder / 's3.json'}"]
+    where = [f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}", f"-s3.config={folder / 's3.json'}"]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [PROGRAM, "-logtostderr=true", "server", "-filer", "-s3", *where, *given, *QUIET, *SMALL],

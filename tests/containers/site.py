@@ -75,13 +75,13 @@ class Site:
 
     # Typing
 
-    def run(self, command: str, *, seconds: float = 240) -> Ended:
+    def run(self, command: str, *, seconds: float = 240, environment: dict[str, str] | None = None) -> Ended:
         """Type it in this folder, without a terminal."""
         started = time.monotonic()
         done = subprocess.run(
             ["timeout", "-s", "KILL", str(seconds), "bash", "-c", command],
             cwd=self.folder,
-            env={name: os.environ[name] for name in KEPT if name in os.environ},
+            env={name: os.environ[name] for name in KEPT if name in os.environ} | (environment or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -91,9 +91,11 @@ class Site:
         return Ended(code=done.returncode, out=done.stdout, err=done.stderr, seconds=took)
 
     @contextmanager
-    def typed(self, command: str, effect: str, *, code: int = 0) -> Iterator[Ended]:
+    def typed(
+        self, command: str, effect: str, *, code: int = 0, environment: dict[str, str] | None = None
+    ) -> Iterator[Ended]:
         """Type it; if what is asserted meanwhile holds, tell of it in a line."""
-        ended = self.run(command)
+        ended = self.run(command, environment=environment)
         assert ended.code == code, f"{command}\n{ended.out}\n{ended.err}"
         yield ended
         print(f"{self.kind:<10} {ended.seconds:6.1f} s  {command}  ->  {effect}", flush=True)

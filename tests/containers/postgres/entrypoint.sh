@@ -9,7 +9,8 @@ if [ "$(id -u)" = 0 ]; then
 fi
 if ! [ -s "$PGDATA/PG_VERSION" ]; then
     printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password
-    initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth=scram-sha-256 --no-sync >/dev/null
+    initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth=scram-sha-256 \
+        --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
     rm /tmp/password
     echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
     pg_ctl --silent --wait -o "-c listen_addresses='' -c unix_socket_directories=/tmp" start
