@@ -35,8 +35,16 @@ class Spoiled(httpx.BaseTransport):
     app: FastAPI
     changes: dict[str, Change] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    breaks: int = 0
+    enough: int = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.breaks:
+            self.breaks -= 1
+            raise httpx.ReadError("reset")
+        if self.enough:
+            self.enough -= 1
+            return httpx.Response(429, headers={"Retry-After": "0.01"})
         answer = asyncio.run(self._ask(request))
         path = request.url.path
         for end, status in self.statuses.items():
@@ -222,8 +230,16 @@ def test_errors_in_a_log_are_told() -> None:
     assert "request failed" in log.first[0]
 
 
+def test_a_way_that_breaks_once_is_taken_again(stocked_sqlite: Deployment, way: Spoiled) -> None:
+    """And a server that has had enough for now is asked later."""
+    way.breaks, way.enough = 1, 1
+    assert not found_by("lists answer", looked_at(stocked_sqlite, way))
+    assert (way.breaks, way.enough) == (0, 0)
+
+
 def test_the_address_is_that_of_the_settings(stocked_sqlite: Deployment) -> None:
     stocked_sqlite.environment["PORT"] = "9"
     answer = stocked_sqlite.obms("verify-deployment")
     assert answer.code == 3
     assert "http://localhost:9" in answer.err
+    assert len(answer.err.splitlines()) == 1

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import jwt
-import stamina
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from openbadgeslib.errors import LibOpenBadgesException
@@ -86,10 +85,12 @@ class Outside:
         raise Unfit(f"/issuers/{issuer}/did.json does not hold the key {fragment}")
 
 
-@stamina.retry(on=httpx.TransportError, attempts=3, timeout=None, wait_initial=0.2)
 def _ask(client: httpx.Client, path: str, headers: Mapping[str, str]) -> httpx.Response:
-    """Asked again where the way broke, as a server ends connections that were idle; and after a 429."""
-    answer = client.get(path, headers=headers)
+    """Asked once more where the way broke, as a server ends connections that were idle; and after a 429."""
+    try:
+        answer = client.get(path, headers=headers)
+    except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+        answer = client.get(path, headers=headers)
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         time.sleep(min(float(answer.headers.get("Retry-After") or 1), LONGEST_WAIT))
         answer = client.get(path, headers=headers)
