@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from obms.app import Server
 from obms.backup.manifest import Check
-from obms.badges import Seal, credentials, examining
+from obms.badges import Seal, credentials, examining, signatures
 from obms.databases import Database
 from obms.errors import KeyMissing
 from obms.schema import credentials as credential_table
@@ -62,6 +62,7 @@ def failed(checks: dict[str, Check]) -> set[str]:
 def test_a_sound_copy_passes_every_check_with_figures(judge: Judge) -> None:
     checks = judge()
     assert failed(checks) == set(), checks
+    assert checks["refuses a forgery"].detail == "3 kinds of proof: EdDSA, RS256, eddsa-rdfc-2022"
     assert list(checks) == [
         "application starts",
         "lists answer",
@@ -242,7 +243,8 @@ def test_the_sample_is_small_and_has_every_stratum(server: Server) -> None:
     with server.database.engine.connect() as connection:
         sample = examining.sample(connection, server.site.clock())
     assert len(sample) <= 48
-    assert {kept.proof for kept in sample} == {"jwt", "data-integrity"}
+    suites = {signatures.suite_of(kept.document, kept.proof) for kept in sample}
+    assert suites == {"eddsa-rdfc-2022", "EdDSA", "RS256"}
     assert any(kept.has_expired(server.site.clock()) for kept in sample)
 
 

@@ -50,6 +50,12 @@ def _strata(connection: sa.Connection, now: datetime) -> Iterator[sa.Select[Any]
     for column in (table.c.issuer_id, table.c.key_id):
         for (value,) in connection.execute(_values(column)):
             yield sa.select(table.c.id).where(column == value).limit(1)
+    for algorithm in keys.ALGORITHMS:
+        for state in (signing_keys.c.retired_at.is_(None), signing_keys.c.retired_at.is_not(None)):
+            # Of many keys not each has its turn above; each kind has, in use and retired.
+            some = sa.select(signing_keys.c.id).where(signing_keys.c.algorithm == algorithm, state)
+            latest = some.order_by(signing_keys.c.created_at.desc(), signing_keys.c.id).limit(EACH)
+            yield sa.select(table.c.id).where(table.c.key_id.in_(latest)).limit(1)
     for purpose in PURPOSES:
         marked = revocations.join(table, revocations.c.credential_id == table.c.id)
         query = sa.select(table.c.id).select_from(marked).where(revocations.c.purpose == purpose)

@@ -235,14 +235,16 @@ async def _references_hold(trial: Trial) -> Check:
 async def _refuses_a_forgery(trial: Trial) -> Check:
     """A verifier that says yes to everything must not prove anything."""
     complaints = []
-    shown = {kept.proof: kept for kept in trial.sample}
-    for kept in shown.values():
+    shown = {signatures.suite_of(kept.document, kept.proof): kept for kept in trial.sample}
+    for suite, kept in shown.items():
         try:
             verifying.check_proof(trial.connection, replace(kept, document=examining.forge(kept)))
         except signatures.BadSignature:
             continue
-        complaints.append(f"a forged {kept.proof} credential was accepted")
-    return _verdict("refuses a forgery", complaints, f"{len(shown)} kinds of proof")
+        complaints.append(f"a forged {suite} credential was accepted")
+    return _verdict(
+        "refuses a forgery", complaints, f"{len(shown)} kinds of proof: {', '.join(sorted(shown))}"
+    )
 
 
 STEPS: dict[str, Step] = {
