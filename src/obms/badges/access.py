@@ -1,5 +1,6 @@
 """Who may do what: actors and their roles, and the record of what they did."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,6 +66,15 @@ def record(
     values = {"at": moment, "actor": actor.id, "action": action, "subject": subject, "detail": detail}
     connection.execute(sa.insert(audit_events).values(values))
     return moment
+
+
+def record_all(
+    connection: sa.Connection, site: Site, actor: Actor, action: str, subjects: Sequence[str]
+) -> None:
+    """As `record`, for the same deed to many."""
+    common = {"at": site.clock(), "actor": actor.id, "action": action, "detail": None}
+    if subjects:
+        connection.execute(sa.insert(audit_events), [{**common, "subject": subject} for subject in subjects])
 
 
 def list_events(

@@ -18,6 +18,7 @@ from obms.domain import (
     Credential,
     Evidence,
     Image,
+    Issuer,
     JoseName,
     ProofKind,
     Recipient,
@@ -61,9 +62,12 @@ def issue(connection: sa.Connection, site: Site, order: Order, *, key_id: str | 
     the one in use.
     """
     achievement = profiles.find_achievement(connection, order.achievement_id)
-    entries = statuses.take_places(connection, site, achievement.issuer_id)
-    credential = _credential(connection, str(uuid.uuid4()), order, achievement, entries)
-    row = _signed_row(connection, site, credential, order, key_id)
+    issuer = profiles.find_issuer(connection, achievement.issuer_id)
+    require_described(order.results, achievement)
+    entries = statuses.take_places(connection, site, issuer.id)
+    credential = credential_of(str(uuid.uuid4()), order, issuer, achievement, entries)
+    key = _key_for(connection, site, issuer.id, order, key_id)
+    row = signed_row(site, key, credential, order.proof)
     connection.execute(sa.insert(credentials).values(**row, created_at=site.clock()))
     statuses.add_entries(connection, credential.id, entries)
     return credential.id
@@ -79,9 +83,12 @@ def reissue(
     achievement = profiles.find_achievement(connection, order.achievement_id)
     if achievement.issuer_id != kept.issuer_id:
         raise Invalid(badge=["a credential cannot go over to another issuer"])
+    issuer = profiles.find_issuer(connection, achievement.issuer_id)
+    require_described(order.results, achievement)
     entries = statuses.places_of(connection, kept.id)
-    credential = _credential(connection, kept.id, order, achievement, entries)
-    row = _signed_row(connection, site, credential, order, key_id)
+    credential = credential_of(kept.id, order, issuer, achievement, entries)
+    key = _key_for(connection, site, issuer.id, order, key_id)
+    row = signed_row(site, key, credential, order.proof)
     connection.execute(
         sa.update(credentials).where(credentials.c.id == kept.id).values(**row, updated_at=site.clock())
     )
@@ -108,17 +115,12 @@ def order_again(
     )
 
 
-def _credential(
-    connection: sa.Connection,
-    id: str,
-    order: Order,
-    achievement: Achievement,
-    entries: tuple[StatusEntry, ...],
+def credential_of(
+    id: str, order: Order, issuer: Issuer, achievement: Achievement, entries: tuple[StatusEntry, ...]
 ) -> Credential:
-    _require_described(order.results, achievement)
     return Credential(
         id=id,
-        issuer=profiles.find_issuer(connection, achievement.issuer_id),
+        issuer=issuer,
         achievement=achievement,
         recipient=hash_recipient(order.recipient),
         issued_at=order.issued_at.replace(microsecond=0),
@@ -131,19 +133,23 @@ def _credential(
     )
 
 
-def _require_described(results: tuple[Result, ...], achievement: Achievement) -> None:
+def require_described(results: tuple[Result, ...], achievement: Achievement) -> None:
+    """Invalid for a result that the achievement knows nothing of."""
     known = {description.id for description in achievement.result_descriptions}
     for result in results:
         if result.result_description is not None and result.result_description not in known:
             raise Invalid(results=[f"the achievement describes no result {result.result_description}"])
 
 
-def _signed_row(
-    connection: sa.Connection, site: Site, credential: Credential, order: Order, key_id: str | None
-) -> dict[str, Any]:
-    algorithm = keys.algorithm_for(order.proof, order.alg)
-    key = keys.choose_key(connection, site, credential.issuer.id, algorithm, key_id)
-    return credential_row(credential, key.id, order.proof, sign(site, key, credential, order.proof))
+def _key_for(
+    connection: sa.Connection, site: Site, issuer_id: str, order: Order, key_id: str | None
+) -> keys.SigningKey:
+    return keys.choose_key(connection, site, issuer_id, keys.algorithm_for(order.proof, order.alg), key_id)
+
+
+def signed_row(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> dict[str, Any]:
+    """The row of a credential, signed; Invalid for what cannot be."""
+    return credential_row(credential, key.id, proof, sign(site, key, credential, proof))
 
 
 def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import uuid
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -136,7 +137,40 @@ def take_places(connection: sa.Connection, site: Site, issuer_id: str) -> tuple[
     return tuple(entries)
 
 
+def take_many(
+    connection: sa.Connection, site: Site, issuer_id: str, count: int
+) -> list[tuple[StatusEntry, ...]]:
+    """As `take_places`, for so many new credentials."""
+    taken = [list(_take_many(connection, site, issuer_id, purpose, count)) for purpose in PURPOSES]
+    return list(zip(*taken, strict=True))
+
+
+def _take_many(
+    connection: sa.Connection, site: Site, issuer_id: str, purpose: Purpose, count: int
+) -> Iterator[StatusEntry]:
+    lists = status_lists
+    query = sa.select(lists).where(lists.c.id == _open_list(issuer_id, purpose).scalar_subquery())
+    while count > 0:
+        row = connection.execute(
+            query.where(lists.c.next_index < lists.c.size).with_for_update()
+        ).one_or_none()
+        if row is None:
+            open_lists(connection, site, issuer_id)
+            continue
+        given = min(count, row.size - row.next_index)
+        counted = sa.update(lists).where(lists.c.id == row.id).values(next_index=row.next_index + given)
+        connection.execute(counted)
+        for counter in range(row.next_index, row.next_index + given):
+            position = scatter(row.id, row.size, counter)
+            yield StatusEntry(purpose=purpose, list_id=row.id, position=position)
+        count -= given
+
+
 def add_entries(connection: sa.Connection, credential_id: str, entries: tuple[StatusEntry, ...]) -> None:
+    add_all_entries(connection, [(credential_id, entries)])
+
+
+def add_all_entries(connection: sa.Connection, held: Iterable[tuple[str, tuple[StatusEntry, ...]]]) -> None:
     connection.execute(
         sa.insert(status_entries),
         [
@@ -147,6 +181,7 @@ def add_entries(connection: sa.Connection, credential_id: str, entries: tuple[St
                 "position": entry.position,
                 "value": False,
             }
+            for credential_id, entries in held
             for entry in entries
         ],
     )

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from obms.app import Server
 from obms.backup.journal import Entry
-from obms.badges import access, credentials, issuing
-from obms.badges.profiles import find_achievement
+from obms.badges import access, credentials
+from obms.badges.batching import Outcome, issue_many
 from obms.errors import Invalid, ObmsError
 from obms.specs import Json, iso
 from obms.web.context import TheActor, TheServer, read_id, reading, writing
@@ -63,7 +63,7 @@ class Result:
         return found | ({"data": self.data} if self.error is None else {"error": self.error})
 
 
-def _attempt(index: int, id: str | None, work: Callable[[], tuple[str, Any]]) -> Result:
+def _attempt(index: int, id: str | None, work: Callable[[], tuple[str | None, Any]]) -> Result:
     """Do the work for one item; a deliberate error is its result, any other ends the batch."""
     try:
         id, data = work()
@@ -108,24 +108,29 @@ def _answer(server: Server, results: Sequence[Result], begun: float, status: int
 def create_credentials(body: BatchBody, server: TheServer, actor: TheActor, form: TheForm) -> JSONResponse:
     """Issue up to 100 credentials; 201 if one was issued, and 200 if none was."""
     begun = time.monotonic()
+    read = [
+        _attempt(index, None, partial(_order, server, item)) for index, item in enumerate(body.credentials)
+    ]
+    good = [result for result in read if result.error is None]
     with writing(server) as connection:
-        results = [
-            _attempt(index, None, partial(_issue, connection, server, actor, form, item))
-            for index, item in enumerate(body.credentials)
-        ]
-    issued = any(result.error is None for result in results)
-    return _answer(server, results, begun, 201 if issued else 200)
+        orders = [result.data for result in good]
+        outcomes = issue_many(connection, server.site, orders, lambda id: actor.require(id, *ROLES))
+        kept = [each for each in outcomes if isinstance(each, credentials.Kept)]
+        shown = iter(form.credentials(connection, kept))
+        access.record_all(connection, server.site, actor, "credential.issue", [each.id for each in kept])
+    for result, outcome in zip(good, outcomes, strict=True):
+        read[result.index] = _attempt(result.index, None, partial(_issued, outcome, shown))
+    return _answer(server, read, begun, 201 if kept else 200)
 
 
-def _issue(
-    connection: sa.Connection, server: Server, actor: access.Actor, form: Form, item: Any
-) -> tuple[str, Any]:
-    order = order_of(server, CredentialBody.model_validate(item))
-    actor.require(find_achievement(connection, order.achievement_id).issuer_id, *ROLES)
-    with connection.begin_nested():
-        kept = credentials.find(connection, issuing.issue(connection, server.site, order))
-    access.record(connection, server.site, actor, "credential.issue", kept.id)
-    return kept.id, form.credentials(connection, [kept])[0]
+def _order(server: Server, item: Any) -> tuple[str | None, Any]:
+    return None, order_of(server, CredentialBody.model_validate(item))
+
+
+def _issued(outcome: Outcome, shown: Iterator[Json]) -> tuple[str, Any]:
+    if isinstance(outcome, ObmsError):
+        raise outcome
+    return outcome.id, next(shown)
 
 
 @router.get("/credentials/batch")
