@@ -24,6 +24,7 @@ from obms.errors import (
     StorageFailed,
     ToolMissing,
 )
+from obms.migrations import migrate
 from tests.databases.conftest import add_image, count, no_carry, take
 from tests.deployment import Deployment
 from tests.postgres import UNPRIVILEGED, Server, installed_programs
@@ -439,3 +440,19 @@ def test_no_password_is_among_the_arguments_of_a_child(
     text = said.read_text(encoding="utf-8")
     assert text.count(f"--dbname={live.name}") == 4
     assert str(live.url.password) not in text
+
+
+def test_a_database_without_an_encoding_is_read_all_the_same(postgresql: Deployment) -> None:
+    """What `initdb` makes where no locale is set: SQL_ASCII, of which the driver gives bytes."""
+    assert postgresql.postgres is not None
+    name = f"{postgresql.database.engine.url.database}_ascii"
+    postgresql.postgres.psql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    database = Postgresql(postgresql.database.engine.url.set(database=name))
+    try:
+        migrate(database.engine)
+        add_image(database, "Höhere Schule")
+        assert count(database, "images") == 1
+        assert database.exists()
+    finally:
+        database.engine.dispose()
+        postgresql.postgres.psql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -66,7 +66,7 @@ class Postgresql:
             url,
             poolclass=sa.QueuePool if pooled else sa.NullPool,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": CONNECT_SECONDS},
+            connect_args={"connect_timeout": CONNECT_SECONDS, "client_encoding": "UTF8"},
             json_serializer=digests.canonical_json,
             hide_parameters=True,  # names and keys of people stand in statements, and errors in logs
         )
