@@ -35,10 +35,12 @@ class Kept:
         return self.expires_at is not None and self.expires_at < now
 
 
+FIND = sa.select(credentials).where(credentials.c.id == sa.bindparam("id"))
+
+
 def find(connection: sa.Connection, credential_id: str) -> Kept:
     """The kept credential, or NotFound."""
-    query = sa.select(credentials).where(credentials.c.id == credential_id)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(FIND, {"id": credential_id}).one_or_none()
     if row is None:
         raise NotFound(what="credential", id=credential_id)
     return Kept(**row._mapping)

@@ -115,14 +115,16 @@ def _insert_unless_there(connection: sa.Connection, row: dict[str, Any]) -> None
     connection.execute(insert(signing_keys).values(row).on_conflict_do_nothing())
 
 
+FIND_ACTIVE = sa.select(signing_keys).where(
+    signing_keys.c.issuer_id == sa.bindparam("issuer"),
+    signing_keys.c.algorithm == sa.bindparam("named"),
+    signing_keys.c.retired_at.is_(None),
+)
+
+
 def find_active(connection: sa.Connection, issuer_id: str, algorithm: Algorithm) -> SigningKey | None:
-    found = connection.execute(
-        sa.select(signing_keys).where(
-            signing_keys.c.issuer_id == issuer_id,
-            signing_keys.c.algorithm == algorithm,
-            signing_keys.c.retired_at.is_(None),
-        )
-    ).one_or_none()
+    wanted = {"issuer": issuer_id, "named": algorithm}
+    found = connection.execute(FIND_ACTIVE, wanted).one_or_none()
     return SigningKey(**found._mapping) if found else None
 
 

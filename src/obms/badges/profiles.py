@@ -134,10 +134,14 @@ def change_achievement(connection: sa.Connection, site: Site, achievement: Achie
     return achievement
 
 
+# Made once: to make a statement takes longer than to run it.
+FIND_ISSUER = sa.select(issuers).where(issuers.c.id == sa.bindparam("id"), issuers.c.deleted_at.is_(None))
+FIND_ACHIEVEMENT = sa.select(achievements, relations.COUNT).where(achievements.c.id == sa.bindparam("id"))
+
+
 def find_issuer(connection: sa.Connection, issuer_id: str) -> Issuer:
     """The issuer, or NotFound; one that was deleted is not found."""
-    query = sa.select(issuers).where(issuers.c.id == issuer_id, issuers.c.deleted_at.is_(None))
-    row = connection.execute(query).mappings().one_or_none()
+    row = connection.execute(FIND_ISSUER, {"id": issuer_id}).mappings().one_or_none()
     if row is None:
         raise NotFound(what="issuer", id=issuer_id)
     return read_issuer(row)
@@ -151,8 +155,7 @@ def require_known(connection: sa.Connection, issuer_id: str) -> None:
 
 def find_achievement(connection: sa.Connection, achievement_id: str) -> Achievement:
     """The achievement, or NotFound."""
-    query = sa.select(achievements, relations.COUNT).where(achievements.c.id == achievement_id)
-    row = connection.execute(query).mappings().one_or_none()
+    row = connection.execute(FIND_ACHIEVEMENT, {"id": achievement_id}).mappings().one_or_none()
     if row is None:
         raise NotFound(what="achievement", id=achievement_id)
     beside = relations.read(connection, [achievement_id]) if row["beside"] else {}

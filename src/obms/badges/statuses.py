@@ -63,7 +63,9 @@ def _lock_issuer(connection: sa.Connection, issuer_id: str) -> None:
         raise NotFound(what="issuer", id=issuer_id)
 
 
-def _open_list(issuer_id: str, purpose: Purpose) -> sa.Select[Any]:
+def _open_list(
+    issuer_id: str | sa.BindParameter[str], purpose: str | sa.BindParameter[str]
+) -> sa.Select[Any]:
     lists = status_lists
     return (
         sa.select(lists.c.id)
@@ -109,16 +111,22 @@ def count_set(connection: sa.Connection, list_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+TAKE_PLACE = (
+    sa.update(status_lists)
+    .where(
+        status_lists.c.id
+        == _open_list(sa.bindparam("for_issuer"), sa.bindparam("for_purpose")).scalar_subquery(),
+        status_lists.c.next_index < status_lists.c.size,
+    )
+    .values(next_index=status_lists.c.next_index + 1)
+    .returning(status_lists.c.id, status_lists.c.size, status_lists.c.next_index)
+)
+
+
 def _take_place(connection: sa.Connection, issuer_id: str, purpose: Purpose) -> StatusEntry | None:
     """The next place of the open list; None if there is no list with room."""
-    lists = status_lists
-    found = connection.execute(
-        sa.update(lists)
-        .where(lists.c.id == _open_list(issuer_id, purpose).scalar_subquery())
-        .where(lists.c.next_index < lists.c.size)
-        .values(next_index=lists.c.next_index + 1)
-        .returning(lists.c.id, lists.c.size, lists.c.next_index)
-    ).one_or_none()
+    wanted = {"for_issuer": issuer_id, "for_purpose": purpose}
+    found = connection.execute(TAKE_PLACE, wanted).one_or_none()
     if found is None:
         return None
     position = scatter(found.id, found.size, found.next_index - 1)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from threading import Condition, Event
+from threading import Event, Lock
 
 import sqlalchemy as sa
 
@@ -65,8 +65,8 @@ class SharedCommits:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine.execution_options(writing=True)
-        self._turn = Condition()
-        self._busy = False
+        self._turn = Lock()
+        self._count = Lock()
         self._waiting = 0
         self._group: _Group | None = None
 
@@ -91,12 +91,11 @@ class SharedCommits:
             raise group.problem
 
     def _take_turn(self) -> None:
-        with self._turn:
+        with self._count:
             self._waiting += 1
-            while self._busy:
-                self._turn.wait()
+        self._turn.acquire()
+        with self._count:
             self._waiting -= 1
-            self._busy = True
 
     def _pass_on(self) -> None:
         """To the next one, within the same transaction if there is one who waits, and room."""
@@ -106,9 +105,7 @@ class SharedCommits:
             group.end()
             if group.is_full():
                 time.sleep(PAUSE_SECONDS)
-        with self._turn:
-            self._busy = False
-            self._turn.notify()
+        self._turn.release()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Around each request: its id, bounds on its body, other origins, and the headers every answer has."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Iterable
 
 import structlog
@@ -105,7 +105,7 @@ def complete(
 
 def _request_id(given: str) -> str:
     """The client's own id where it is one that can stand in a log, else a new one."""
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 def bounded(receive: Receive, path: str, asked: dict[bytes, bytes]) -> Receive:
