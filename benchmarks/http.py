@@ -29,6 +29,7 @@ RESULTS = Path(__file__).parent / "latest-http.json"
 MEBIBYTE = 1024 * 1024
 CLIENTS = 16
 ORDERS = 200
+BATCH, BATCH_STATUS = 100, 201
 START_SECONDS = 30.0
 API_KEY = "a key of this benchmark"
 ISSUER = {"name": "Benchmark School", "url": "https://school.example.org/"}
@@ -50,6 +51,7 @@ class Work:
     target: int | None = None
     status: int = 200
     clients: int = CLIENTS
+    each: int = 1  # what one request asks for counts so many times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,14 @@ def works(kind: str, port: int, credentials: int) -> Iterator[Work]:
         asked = [post("/credentials", order(badge, proof, number)) for number in range(ORDERS)]
         yield Work(name=f"{kind} issue {proof}", target=target, requests=asked, status=201)
         yield Work(name=f"{kind} issue {proof}, 1 client", requests=asked, status=201, clients=1)
+        batch = post("/credentials/batch", {"credentials": [order(badge, proof, n) for n in range(BATCH)]})
+        yield Work(
+            name=f"{kind} issue {proof}, by {BATCH}",
+            requests=[batch],
+            status=BATCH_STATUS,
+            clients=4,
+            each=BATCH,
+        )
 
 
 def ids_by_proof(api: httpx.Client, total: int) -> dict[str, list[str]]:
@@ -265,9 +275,9 @@ def play(work: Work, served: Served, folder: Path, options: argparse.Namespace) 
     return Seen(
         work=work.name,
         target=work.target,
-        rate=told["count"] / told["seconds"],
+        rate=told["count"] * work.each / told["seconds"],
         p99=told["p99"],
-        cpu=(served.cpu() - before) / told["count"],
+        cpu=(served.cpu() - before) / told["count"] / work.each,
         rss=served.rss(),
         wrong=told["wrong"],
     )

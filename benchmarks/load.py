@@ -48,16 +48,18 @@ class Client(asyncio.Protocol):
             self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.run.end()
+        self.run.leave()
 
 
 class Run:
-    """All clients for a time; the requests go round among them."""
+    """All clients for a time; the requests go round among them. What was asked by then is still answered."""
 
     def __init__(self, plan: dict[str, Any], over: "asyncio.Future[None]") -> None:
         self.requests = cycle([text.encode("latin-1") for text in plan["requests"]])
         self.wanted = plan["status"]
+        self.asking = plan["clients"]
         self.over = over
+        self.late = False
         self.seconds: list[float] = []
         self.wrong: dict[int, int] = {}
 
@@ -66,11 +68,17 @@ class Run:
         self.seconds.append(seconds)
         if status != self.wanted:
             self.wrong[status] = self.wrong.get(status, 0) + 1
-        return not self.over.done()
+        if self.late:
+            self.leave()
+        return not self.late
+
+    def leave(self) -> None:
+        self.asking -= 1
+        if self.asking == 0 and not self.over.done():
+            self.over.set_result(None)
 
     def end(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
+        self.late = True
 
 
 async def play(plan: dict[str, Any]) -> dict[str, Any]:
