@@ -111,6 +111,21 @@ def test_a_credential_of_anybody_verifies_by_a_key_that_needs_no_fetching(client
     assert "not on the open web" in complaint(client, far)
 
 
+def test_the_claims_of_a_token_may_add_a_period_and_contradict_nothing(client: Client) -> None:
+    document = credential(HOLDER, id="urn:uuid:1", validUntil="2999-01-01T00:00:00Z")
+    claims = vc.jwt_claims(document)
+    assert verdict(client, proofs.make_token(claims, STRANGER))["verified"]
+    for change in (
+        *({"iss": "did:example:other"}, {"jti": "urn:uuid:2"}, {"exp": 32472144001}, {"exp": "soon"}),
+        {"nbf": 10**30},
+    ):
+        assert not verdict(client, proofs.make_token({**claims, **change}, STRANGER))["verified"], change
+    bare = vc.jwt_claims(credential(HOLDER))
+    assert verdict(client, proofs.make_token({**bare, "iat": 1, "exp": 32472144000}, STRANGER))["verified"]
+    over = proofs.make_token({**bare, "exp": 1}, STRANGER)
+    assert complaint(client, over) == "validUntil: it has expired"
+
+
 def test_our_name_on_a_stranger_s_signature_is_refused(client: Client) -> None:
     """By Data Integrity and as token, with the name of a key that we have."""
     issuer = client.add_issuer()

@@ -23,7 +23,7 @@ from obms.badges.signers import open_signer
 from obms.domain import JoseName
 from obms.errors import Invalid
 from obms.schema import status_entries
-from obms.specs import Json, vc, vcdm
+from obms.specs import Json, iso, vc, vcdm
 
 ENVELOPE = "data:application/vc+jwt,"
 # Contexts of the W3C that define nothing but a vocabulary, as its examples and test suites use them.
@@ -151,7 +151,7 @@ def _failed(error: object) -> Report:
 def _verify_token(desk: Desk, token: str) -> Report:
     try:
         document = _token_document(desk, token)
-    except (jwt.InvalidTokenError, *FAILURES) as error:
+    except (jwt.InvalidTokenError, ValueError, OverflowError, *FAILURES) as error:
         return _failed(error)
     return Report(checks=("proof",)) + _form(vcdm.credential_complaints, document) + _standing(desk, document)
 
@@ -167,6 +167,10 @@ def _token_document(desk: Desk, token: str) -> Json:
         raise signatures.BadSignature("the key is another issuer's")
     public, algorithm = signatures.read_public(graphs.find_key(desk.registry(), did, kid, "assertionMethod"))
     jwt.decode(token, public, algorithms=[algorithm], options=signatures.WITHOUT_TIME)
+    for name, claim in (("validFrom", "nbf"), ("validUntil", "exp")):
+        # A token may have a period where the credential in it has none.
+        if isinstance(time := claims.get(claim), int) and name not in document:
+            document[name] = iso(datetime.fromtimestamp(time, UTC))
     expected = vc.jwt_claims(document)
     if any(claims[name] != expected.get(name) for name in ("iss", "jti", "nbf", "exp") if name in claims):
         raise signatures.BadSignature("the registered claims contradict the credential")
