@@ -9,7 +9,17 @@ from obms.badges import Site, access
 from obms.badges.bringing_places import bring_lists, bring_orphans, bring_places
 from obms.badges.bringing_rows import BATCH, KEPT, REFUSED, Bringing, Outcome, bring_rows, missing_ids
 from obms.errors import ConfigurationError, RowNotFound
-from obms.schema import achievements, credentials, images, issuers, signing_keys, status_entries, status_lists
+from obms.schema import (
+    achievements,
+    credentials,
+    endorsements,
+    images,
+    issuers,
+    related_achievements,
+    signing_keys,
+    status_entries,
+    status_lists,
+)
 
 ASSETS = "/assets/"
 ACTOR = access.Actor(id="obms restore --only", is_admin=True)
@@ -46,7 +56,7 @@ def _bring_issuer(bringing: Bringing, id: str) -> Iterator[Outcome]:
     """The issuer with its achievements, keys, lists and credentials, and the bits of deleted ones."""
     _require(bringing, issuers, id)
     yield from _bring(bringing, issuers, issuers.c.id == id)
-    yield from _bring(bringing, achievements, achievements.c.issuer_id == id)
+    yield from _bring_achievements(bringing, achievements.c.issuer_id == id)
     yield from _bring_keys(bringing, signing_keys.c.issuer_id == id)
     yield from bring_lists(bringing, status_lists.c.issuer_id == id)
     for ids in _batches(bringing.old, sa.select(credentials.c.id).where(credentials.c.issuer_id == id)):
@@ -58,11 +68,23 @@ def _bring_credential(bringing: Bringing, id: str) -> Iterator[Outcome]:
     """The credential with its issuer, achievement and key, where they are missing."""
     row = _require(bringing, credentials, id)
     yield from _bring(bringing, issuers, issuers.c.id == row["issuer_id"], asked=False)
-    yield from _bring(bringing, achievements, achievements.c.id == row["achievement_id"], asked=False)
+    yield from _bring_achievements(bringing, achievements.c.id == row["achievement_id"], asked=False)
     yield from _bring_keys(bringing, signing_keys.c.id == row["key_id"])
     lists = sa.select(status_entries.c.list_id).where(status_entries.c.credential_id == id)
     yield from bring_lists(bringing, status_lists.c.id.in_(lists))
     yield from _bring_credentials(bringing, [id])
+
+
+def _bring_achievements(
+    bringing: Bringing, condition: sa.ColumnElement[bool], *, asked: bool = True
+) -> Iterator[Outcome]:
+    """Achievements, and beside those that were missing what stood beside them."""
+    ids = bringing.old.execute(sa.select(achievements.c.id).where(condition)).scalars().all()
+    back = missing_ids(bringing.new, achievements, ids)
+    yield from _bring(bringing, achievements, condition, asked=asked)
+    for table in (related_achievements, endorsements):
+        mine = table.c.achievement_id.in_(ids if asked else back)
+        yield from bring_rows(bringing, table, _rows(bringing, table, mine), asked=asked)
 
 
 WANTED: Mapping[str, Callable[[Bringing, str], Iterator[Outcome]]] = {

@@ -11,14 +11,23 @@ import sqlalchemy as sa
 from openbadgeslib.errors import LibOpenBadgesException
 from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_integrity_proof
 
-from obms.badges import Site, credentials, keys, proofs, signatures
+from obms.badges import Site, credentials, endorsing, keys, proofs, signatures
 from obms.badges.images import Asset, judge
 from obms.badges.images import find as find_image
 from obms.badges.signers import open_signer
 from obms.badges.statuses import DELETED
 from obms.domain import PURPOSES, REVOCATION, ProofKind, Purpose
 from obms.errors import ObmsError
-from obms.schema import achievements, images, issuers, revocations, signing_keys, status_entries, status_lists
+from obms.schema import (
+    achievements,
+    endorsements,
+    images,
+    issuers,
+    revocations,
+    signing_keys,
+    status_entries,
+    status_lists,
+)
 from obms.schema import credentials as table
 from obms.specs import Json
 
@@ -36,7 +45,14 @@ def sample(connection: sa.Connection, now: datetime) -> list[credentials.Kept]:
 
 def newest_moment(connection: sa.Connection) -> datetime | None:
     """When the newest thing in the database was made or changed."""
-    columns = (table.c.created_at, issuers.c.updated_at, achievements.c.updated_at, revocations.c.revoked_at)
+    columns = (
+        table.c.created_at,
+        table.c.updated_at,
+        issuers.c.updated_at,
+        achievements.c.updated_at,
+        endorsements.c.created_at,
+        revocations.c.revoked_at,
+    )
     found = (connection.execute(sa.select(sa.func.max(column))).scalar() for column in columns)
     return max((moment for moment in found if moment is not None), default=None)
 
@@ -270,7 +286,32 @@ def is_revoked(connection: sa.Connection, credential_id: str) -> bool:
 
 
 def counts(connection: sa.Connection, tables: Iterable[sa.Table]) -> dict[str, int]:
+    """How many rows of each table the API lists: all but those of deleted issuers."""
     return {
-        each.name: connection.execute(sa.select(sa.func.count()).select_from(each)).scalar_one()
+        each.name: connection.execute(
+            sa.select(sa.func.count()).select_from(each).where(is_listed(each))
+        ).scalar_one()
         for each in tables
     }
+
+
+def is_listed(each: sa.Table) -> sa.ColumnElement[bool]:
+    return each.c.deleted_at.is_(None) if "deleted_at" in each.c else sa.true()
+
+
+def unproven_endorsements(connection: sa.Connection) -> tuple[list[str], int]:
+    """Of a sample of those that are proven the ones whose proof is wrong, and how many were looked at."""
+    query = sa.select(endorsements).where(endorsements.c.proven)
+    ends = (
+        query.order_by(endorsements.c.id).limit(EACH),
+        query.order_by(endorsements.c.id.desc()).limit(EACH),
+    )
+    rows = {row.id: row for end in ends for row in connection.execute(end)}
+    return [id for id, row in rows.items() if not _is_proven(connection, row.document)], len(rows)
+
+
+def _is_proven(connection: sa.Connection, document: str) -> bool:
+    try:
+        return endorsing.check(connection, document)
+    except signatures.BadSignature:
+        return False

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from obms.app import Server
+from obms.badges.examining import is_listed
 from obms.schema import achievements, credentials, issuers, revocations
 from obms.web import health
 from obms.web.context import TheServer, reading
@@ -63,7 +64,12 @@ def page(server: Server) -> str:
 
 def counts(server: Server) -> dict[str, str]:
     queries = (
-        sa.select(sa.func.count()).select_from(table).scalar_subquery().label(table.name) for table in COUNTED
+        sa.select(sa.func.count())
+        .select_from(table)
+        .where(is_listed(table))
+        .scalar_subquery()
+        .label(table.name)
+        for table in COUNTED
     )
     with reading(server) as connection:
         row = connection.execute(sa.select(*queries)).one()

@@ -232,6 +232,12 @@ async def _references_hold(trial: Trial) -> Check:
     return _verdict("references hold", complaints, f"all rows; {len(trial.sample)} documents read")
 
 
+async def _endorsements_verify(trial: Trial) -> Check:
+    bad, looked_at = examining.unproven_endorsements(trial.connection)
+    complaints = [f"the proof of the endorsement {id} is not valid" for id in bad]
+    return _verdict("endorsements verify", complaints, f"{looked_at} endorsements")
+
+
 async def _refuses_a_forgery(trial: Trial) -> Check:
     """A verifier that says yes to everything must not prove anything."""
     complaints = []
@@ -252,6 +258,7 @@ STEPS: dict[str, Step] = {
     "sample verifies": _sample_verifies,
     "status lists agree": _lists_agree,
     "images open": _images_open,
+    "endorsements verify": _endorsements_verify,
     "references hold": _references_hold,
     "refuses a forgery": _refuses_a_forgery,
 }
