@@ -13,9 +13,11 @@ from obms.schema import (
     achievements,
     audit_events,
     credentials,
+    endorsements,
     images,
     issuers,
     metadata,
+    related_achievements,
     revocations,
     signing_keys,
     status_entries,
@@ -24,6 +26,8 @@ from obms.schema import (
 from tests.backup.conftest import Backed, assert_nothing_is_left, execute
 from tests.backup.test_revocations_outlive import asked, lose_database, revoke, valid_ids
 from tests.deployment import Answer, Deployment
+
+BESIDE = (related_achievements, endorsements)
 
 
 def only(server: Deployment, *wanted: str, name: str = "latest") -> Any:
@@ -76,6 +80,7 @@ def lose_issuer(server: Deployment, issuer: str) -> None:
     """By hand, every row of it: as a wrong DELETE does."""
     lists = sa.select(status_lists.c.id).where(status_lists.c.issuer_id == issuer)
     placed = sa.select(status_entries.c.credential_id).where(status_entries.c.list_id.in_(lists))
+    own = sa.select(achievements.c.id).where(achievements.c.issuer_id == issuer)
     with writing(server.database.engine) as connection:
         for table, condition in (
             (credentials, credentials.c.issuer_id == issuer),
@@ -83,6 +88,7 @@ def lose_issuer(server: Deployment, issuer: str) -> None:
             (status_entries, status_entries.c.list_id.in_(lists)),
             (status_lists, status_lists.c.issuer_id == issuer),
             (signing_keys, signing_keys.c.issuer_id == issuer),
+            *((table, table.c.achievement_id.in_(own)) for table in BESIDE),
             (achievements, achievements.c.issuer_id == issuer),
             (metadata.tables["user_roles"], metadata.tables["user_roles"].c.issuer_id == issuer),
             (issuers, issuers.c.id == issuer),
@@ -115,6 +121,19 @@ def test_a_deleted_badge_comes_back_and_verifies(backed: Backed) -> None:
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"audit_events", "status_lists"}
     assert server.obms("backup", "run").code == 0
+
+
+def test_an_issuer_comes_back_with_what_stood_beside_its_achievements(backed_sqlite: Backed) -> None:
+    server, _ = backed_sqlite
+    query = sa.select(achievements.c.issuer_id).join(endorsements)
+    with server.database.engine.connect() as connection:
+        issuer = str(connection.execute(query).scalars().one())
+    before = [rows(server, table) for table in BESIDE]
+    lose_issuer(server, issuer)
+    assert [rows(server, table) for table in BESIDE] == [set(), set()]
+    only(server, f"issuer={issuer}")
+    assert [rows(server, table) for table in BESIDE] == before
+    assert all(before)
 
 
 def test_the_deed_is_written_down_and_a_safety_backup_goes_before_it(backed: Backed) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from obms.badges import Site, seeding, statuses, verifying
+from obms.badges import Site, seeding, signatures, statuses, verifying
 from obms.badges.seeding_cast import picture
 from obms.badges.seeding_rows import ORDER, given
 from obms.domain import ProofKind
@@ -97,6 +97,10 @@ def test_there_is_some_of_everything(engine: sa.Engine, site: Site) -> None:
     assert any(key.retired_at for key in rows["signing_keys"])
     assert {row.key_id for row in rows["credentials"]} == {key.id for key in rows["signing_keys"]}
     assert any((row.extra or {}).get("evidence") for row in rows["credentials"])
+    assert any((row.extra or {}).get("results") for row in rows["credentials"])
+    assert [row.proven for row in rows["endorsements"]] == [True]
+    assert len(rows["related_achievements"]) == 1
+    assert any("endorsementComment" in signatures.read_text(row.document) for row in rows["credentials"])
     assert any(row.expires_at and row.expires_at < utc_now() for row in rows["credentials"])
     assert any(row.expires_at and row.expires_at > utc_now() for row in rows["credentials"])
 

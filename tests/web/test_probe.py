@@ -69,6 +69,7 @@ def test_a_sound_copy_passes_every_check_with_figures(judge: Judge) -> None:
         "sample verifies",
         "status lists agree",
         "images open",
+        "endorsements verify",
         "references hold",
         "refuses a forgery",
         "keys can sign",

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from obms.badges import Site, statuses
 from obms.badges.seeding_cast import OPENED, Cast, image_rows, key_rows, make_cast, profile_rows, user_rows
+from obms.badges.seeding_company import company_rows, with_company
 from obms.badges.seeding_rows import Rows, Writer, given, list_id
 from obms.domain import PURPOSES, ProofKind
 from obms.errors import Conflict
@@ -39,7 +40,7 @@ def seed(
     Conflict if that seed is there already. The rows depend on the seed, BASE_URL and SECRET_KEY,
     and on nothing else. A run that was broken off leaves whole batches.
     """
-    cast = make_cast(site, seed)
+    cast = with_company(make_cast(site, seed))
     engine = engine.execution_options(writing=True)
     counts = _add_cast(engine, site, cast)
     for rows in _stretches(cast, credentials, proof):
@@ -60,6 +61,7 @@ def _add_cast(engine: sa.Engine, site: Site, cast: Cast) -> dict[str, int]:
         rows = {
             "images": image_rows(cast),
             **profile_rows(cast),
+            **company_rows(cast),
             "signing_keys": key_rows(site, cast),
             **user_rows(site, cast),
             "status_lists": _list_rows(site, cast, [(issuer, 0) for issuer in range(len(cast.issuers))]),

@@ -3,13 +3,16 @@
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 from obms.badges import keys, proofs, statuses
+from obms.badges.building import build
+from obms.badges.profiles import present
 from obms.badges.seeding_cast import EPOCH, OPENED, ROTATED, Cast, SeededKey, seeded_id
+from obms.badges.seeding_company import result_of
 from obms.badges.seeding_words import EVIDENCE_NAMES, NARRATIVES, PEOPLE, REASONS
 from obms.badges.signers import HeldKey
 from obms.domain import (
@@ -20,6 +23,7 @@ from obms.domain import (
     ProofKind,
     Purpose,
     Recipient,
+    Result,
     StatusEntry,
 )
 from obms.specs import Json, credential_url, iso, issuer_did, ob3, vc
@@ -108,15 +112,16 @@ class Writer:
         opened, days = (OPENED, DAYS_BEFORE) if key.retired else (ROTATED, DAYS_AFTER)
         issued_at = opened + timedelta(days=chance.randrange(10, days), seconds=chance.randrange(86400))
         place = chance.randrange(len(self.cast.achievements[issuer]))
+        achievement = self.cast.achievements[issuer][place]
         return {
             "id": id,
             "issuer_id": self.cast.issuers[issuer].id,
-            "achievement_id": self.cast.achievements[issuer][place].id,
+            "achievement_id": achievement.id,
             "key_id": key.id,
             "proof": self.proof,
             "place": place,
             "recipient": _recipient(number, chance),
-            "extra": _extra(number, chance),
+            "extra": _extra(number, chance, result_of(achievement, number)),
             "issued_at": issued_at,
             # Half of those that end have ended, whenever it is looked at; the others end in twenty years.
             "expires_at": issued_at + timedelta(days=chance.choice((30, 20 * 365)))
@@ -131,6 +136,8 @@ class Writer:
         subject = dict(template.subject, identifier=[ob3.identity_object(Recipient(**row["recipient"]))])
         if "narrative" in extra:
             subject["narrative"] = extra["narrative"]
+        if "results" in extra:
+            subject["result"] = [ob3.result_object(result) for result in build(Result, extra["results"])]
         document = {
             **template.document,
             "id": credential_url(self.cast.site_url, row["id"]),
@@ -181,8 +188,8 @@ def _recipient(number: int, chance: random.Random) -> dict[str, Any]:
     return {"type": "email", "identity": f"sha256${digest}", "hashed": True, "salt": salt}
 
 
-def _extra(number: int, chance: random.Random) -> dict[str, Any] | None:
-    extra: dict[str, Any] = {}
+def _extra(number: int, chance: random.Random, result: Result | None) -> dict[str, Any] | None:
+    extra: dict[str, Any] = {"results": [present(asdict(result))]} if result else {}
     if chance.random() < SHARE_EVIDENCE:
         name, story = chance.choice(EVIDENCE_NAMES), chance.choice(NARRATIVES)
         extra["evidence"] = [{"url": f"https://work.example.org/{number}", "name": name, "narrative": story}]
