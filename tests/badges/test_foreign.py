@@ -182,6 +182,11 @@ def test_the_list_of_the_issuer_is_asked_and_believed(web: Answering) -> None:
     assert judge(as_token(told), allowed=(web.address,)).is_valid
 
 
+def encoded(answer: Answer) -> bytes:
+    """The bits of a list, as they stand in it."""
+    return str(json.loads(answer.body)["credentialSubject"]["encodedList"]).encode()
+
+
 def test_a_list_that_tells_nothing_leaves_the_status_unknown(web: Answering) -> None:
     url = f"{web.address}/list"
     sound = status_list(url)
@@ -191,6 +196,7 @@ def test_a_list_that_tells_nothing_leaves_the_status_unknown(web: Answering) -> 
         Answer(body=b"\xff"),
         Answer(body=sound.body.replace(b'"u', b'"uAAAA')),
         Answer(body=sound.body.replace(b'"proof"', b'"prof"')),
+        Answer(body=sound.body.replace(encoded(sound), encoded(status_list(url, 7)))),
         status_list(f"{web.address}/other"),
         status_list(url, issuer="did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"),
         status_list(url, purpose="suspension"),
@@ -232,6 +238,41 @@ def test_an_issuer_with_a_web_address_names_its_key_there(web: Answering) -> Non
         web.answers["issuer"] = Answer(body=json.dumps(keys).encode())
         assert judge(token, allowed=(web.address,)).is_valid is is_valid
     assert failed(judge(as_token(document, iss=issuer), allowed=(web.address,))) == ["issuer key"]
+
+
+def test_a_key_that_claims_an_issuer_from_elsewhere_is_not_its_own(web: Answering) -> None:
+    issuer = web.address.replace("http:", "https:") + "/issuer"
+    document = credential(issuer={"id": issuer, "type": ["Profile"], "name": "x"})
+    with answering() as other:
+        method = other.address.replace("http:", "https:") + "/key#1"
+        multikey = {"type": "Multikey", "id": method, "publicKeyMultibase": DID.removeprefix("did:key:")}
+        other.answers["key"] = Answer(body=json.dumps(multikey | {"controller": issuer}).encode())
+        token = as_token(document, header={"kid": method}, iss=issuer)
+        assert failed(judge(token, allowed=(web.address, other.address))) == ["issuer key"]
+        assert other.asked == []
+
+
+def test_a_key_of_a_did_web_is_one_that_it_issues_with(web: Answering) -> None:
+    host = web.address.removeprefix("http://").replace(":", "%3A")
+    did = f"did:web:{host}"
+    method = {"id": f"{did}#1", "type": "Multikey", "publicKeyMultibase": DID.removeprefix("did:key:")}
+    token = as_token(credential(issuer={"id": did, "name": "x"}), header={"kid": f"{did}#1"}, iss=did)
+    other = as_token(credential(issuer={"id": did, "name": "x"}), header={"kid": METHOD}, iss=did)
+    for more, is_valid in (
+        ({"assertionMethod": ["#1"]}, True),
+        ({"assertionMethod": [method]}, True),
+        ({}, True),
+        ({"assertionMethod": ["#2"]}, False),
+        ({"id": "did:web:other.example"}, False),
+        ({"verificationMethod": []}, False),
+    ):
+        known = {"id": did, "verificationMethod": [method], **more}
+        web.answers[".well-known/did.json"] = Answer(body=json.dumps(known).encode())
+        assert judge(token, allowed=(web.address,)).is_valid is is_valid, more
+    web.answers[".well-known/did.json"] = Answer(
+        body=json.dumps({"id": did, "verificationMethod": [method]}).encode()
+    )
+    assert failed(judge(other, allowed=(web.address,))) == ["issuer key"]
 
 
 @pytest.mark.parametrize(
