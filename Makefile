@@ -29,7 +29,8 @@ test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word"
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-containers: $(VENV)/dev.stamp ## Type the guide's commands, with a Docker engine; a line for each
-	@$(BIN)/python -m pytest -q -s -p no:xdist tests/containers $(ARGS)
+	@# The first test waits for the images.
+	@$(BIN)/python -m pytest -q -s -p no:xdist -o faulthandler_timeout=1200 tests/containers $(ARGS)
 
 check: $(VENV)/dev.stamp ## Check style, types and the layers
 	$(BIN)/ruff check
