@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,8 @@ backups = open_backups(read_settings(), probe)
 run(replace(backups, clock=lambda: utc_now() - timedelta(days=10)))
 """
 OLD_ENOUGH = 8 * 86400
+# Since the first of them.
+TWO_DUE_TIMES = timedelta(seconds=65)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -82,6 +84,18 @@ def between_runs(site: Site) -> Iterator[None]:
         yield
 
 
+def put_to_sleep(site: Site) -> None:
+    """Let the scheduler stand still while it waits for a time that is to come, and has no run to end."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with between_runs(site):
+            site.run("docker-compose -f docker-compose.prod.yml pause scheduler")
+        if any(due > datetime.now(UTC) for due in due_times(site)):
+            return
+        assert time.monotonic() < deadline, log_of(site)
+        site.run("docker-compose -f docker-compose.prod.yml unpause scheduler")
+
+
 def newest(site: Site) -> str:
     """The file name of the newest proven backup."""
     return str(site.proven()[-1]["id"]) + (".db.gz" if site.kind == "sqlite" else ".sql.gz")
@@ -92,8 +106,7 @@ def test_up_alone_gives_proven_backups_and_removes_what_is_too_old(site: Site) -
         site.api().wait_until_healthy()
         running = docker("ps", "--filter", f"name={site.folder.name}", "--format", "{{.Names}}")
         assert ("_db_" in running) == (site.kind == "postgresql")
-    with between_runs(site):
-        site.run("docker-compose -f docker-compose.prod.yml pause scheduler")
+    put_to_sleep(site)
     site.api().issue()
     made = site.python(TEN_DAYS_AGO)
     assert made.code == 0, made.out + made.err
@@ -105,8 +118,7 @@ def test_up_alone_gives_proven_backups_and_removes_what_is_too_old(site: Site) -
         assert time.monotonic() < deadline, "the schedule did not fire"
         time.sleep(0.5)
     print(f"{site.kind:<10} the schedule fired by itself; {old[0]}, past BACKUP_RETENTION_DAYS, is gone")
-    with between_runs(site):
-        site.run("docker-compose -f docker-compose.prod.yml pause scheduler")
+    put_to_sleep(site)
 
 
 def test_a_manual_backup_is_made_and_proven(site: Site) -> None:
@@ -201,8 +213,8 @@ def test_what_was_due_while_the_machine_slept_is_made_up_for_once(site: Site) ->
     before = {proof["id"] for proof in site.proven()}
     assert len(due_times(site)) >= 1
     missed = due_times(site)[-1]
+    time.sleep(max(0.0, (missed + TWO_DUE_TIMES - datetime.now(UTC)).total_seconds()))
     woken = datetime.now(UTC)
-    assert (woken - missed).total_seconds() > 60, "it slept through more than one due time"
     with site.typed(
         "docker-compose -f docker-compose.prod.yml unpause scheduler", "one backup is made at once"
     ):
@@ -211,7 +223,7 @@ def test_what_was_due_while_the_machine_slept_is_made_up_for_once(site: Site) ->
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert due_times(site)[-1] > woken, "there was one run for all that was missed"
-        assert {proof["id"] for proof in site.proven()} - before
+        assert {proof["id"] for proof in site.proven()} - before, log_of(site)
 
 
 def test_down_leaves_the_backups(site: Site) -> None:
@@ -236,7 +248,11 @@ def started(site: Site) -> list[str]:
     return sorted(line for line in lines if "test" not in line)
 
 
+def log_of(site: Site) -> str:
+    """What the scheduler said."""
+    return site.run("docker-compose -f docker-compose.prod.yml logs --no-color scheduler").out
+
+
 def due_times(site: Site) -> list[datetime]:
-    """What the scheduler said that it waits for."""
-    log = site.run("docker-compose -f docker-compose.prod.yml logs --no-color scheduler").out
-    return [datetime.fromisoformat(at) for at in re.findall(r"event=schedule\.next at=(\S+)", log)]
+    """What it waited for."""
+    return [datetime.fromisoformat(at) for at in re.findall(r"event=schedule\.next at=(\S+)", log_of(site))]
