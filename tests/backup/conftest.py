@@ -84,6 +84,26 @@ def execute(server: Deployment, *statements: str) -> None:
             connection.exec_driver_sql(statement)
 
 
+def be_of_the_first_schema(server: Deployment) -> None:
+    """The live database as a server of revision 0001 has it."""
+    execute(
+        server,
+        "DROP TABLE audit_events",
+        "DROP TABLE endorsements",
+        "DROP TABLE related_achievements",
+        "DROP INDEX ix_credentials_updated_at",
+        "ALTER TABLE credentials DROP COLUMN updated_at",
+        "ALTER TABLE issuers DROP COLUMN deleted_at",
+        "ALTER TABLE status_lists DROP COLUMN ttl",
+        "ALTER TABLE users DROP COLUMN disabled_at",
+        "ALTER TABLE users DROP COLUMN sessions_since",
+        "UPDATE alembic_version SET version_num = '0001'",
+    )
+
+
+LATER_TABLES = ("audit_events", "endorsements", "related_achievements")
+
+
 def lose_half(server: Deployment) -> None:
     """Half of the credentials are gone."""
     ids = sa.select(credentials.c.id).order_by(credentials.c.id).limit(15)

@@ -13,7 +13,15 @@ import sqlalchemy as sa
 from obms.databases import writing
 from obms.databases.sqlite_snapshot import connect
 from obms.schema import audit_events, images
-from tests.backup.conftest import Backed, assert_nothing_is_left, execute, issuer_names, lose_half
+from tests.backup.conftest import (
+    LATER_TABLES,
+    Backed,
+    assert_nothing_is_left,
+    be_of_the_first_schema,
+    execute,
+    issuer_names,
+    lose_half,
+)
 from tests.backup.test_restoring import digests, is_revoked, revoke, some_credential
 from tests.databases.conftest import MOMENT
 from tests.deployment import Deployment
@@ -112,11 +120,11 @@ def test_r7_a_file_made_by_hand_goes_across(pair: Pair, tmp_path: Path) -> None:
 
 def test_r8_an_image_of_an_older_schema_is_brought_forward_across(pair: Pair) -> None:
     source, target = pair
-    execute(source, "DROP TABLE audit_events", "UPDATE alembic_version SET version_num = '0001'")
+    be_of_the_first_schema(source)
     made = source.obms("backup", "run", "--no-prove", "--json").json
     answer = target.obms("restore", made["id"], "--yes", "--json")
     assert answer.code == 0, answer.err
-    assert answer.json["rows"] == made["rows"] | {"audit_events": 0}
+    assert answer.json["rows"] == made["rows"] | dict.fromkeys(LATER_TABLES, 0)
     assert "revision 0001" in checks(answer)["schema"]["detail"]
 
 
@@ -196,11 +204,14 @@ def test_r7_what_sqlite_cannot_hold_is_named_before_the_switch(
     stocked_postgresql: Deployment, sqlite: Deployment
 ) -> None:
     execute(stocked_postgresql, "UPDATE issuers SET updated_at = 'infinity'")
+    with stocked_postgresql.database.engine.connect() as connection:
+        ids = set(connection.exec_driver_sql("SELECT id FROM issuers").scalars())
     made = stocked_postgresql.obms("backup", "run", "--no-prove", "--json").json
     answer = sqlite.obms("restore", made["id"], "--yes")
     assert answer.code == 8
-    assert "issuers row" in answer.err
-    assert "column updated_at: SQLite cannot hold the time infinity" in answer.err
+    assert any(
+        f"issuers row {id}, column updated_at: SQLite cannot hold the time" in answer.err for id in ids
+    )
     assert issuer_names(sqlite) == set()
 
 

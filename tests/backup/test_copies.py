@@ -1,5 +1,6 @@
 """Copies in the stores: whole ones, read back, or none, whatever the store does (B11)."""
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from PIL import Image
 
 from obms.backup.catalog import read_catalog
 from obms.backup.run import run as run_once
@@ -34,7 +36,7 @@ MB = 1_000_000
 XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 ON = "<Status>Enabled</Status></VersioningConfiguration>"
 LOCK = "<ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
-PNG = b"\x89PNG\r\n\x1a\n"
+SIDE = 1200  # of a picture of more than 4 MB
 
 
 @pytest.fixture
@@ -72,12 +74,19 @@ def names(s3: S3Server, place: str) -> list[str]:
     return [name for name in found if not name.startswith("revocations_")]
 
 
+def noise() -> bytes:
+    """A picture that does not get smaller by compression."""
+    content = io.BytesIO()
+    Image.frombytes("RGB", (SIDE, SIDE), os.urandom(3 * SIDE * SIDE)).save(content, "PNG", compress_level=0)
+    return content.getvalue()
+
+
 def upload_images(server: Deployment, count: int) -> None:
     """Make the image large: random bytes do not get smaller by compression."""
     common = {"media_type": "image/png", "created_at": utc_now()}
     with writing(server.database.engine) as connection:
         for id in (uuid4().hex for _ in range(count)):
-            row = {"id": id, "name": id, "content": PNG + os.urandom(4 * MB)}
+            row = {"id": id, "name": id, "content": noise()}
             connection.execute(sa.insert(uploads), row | common)
 
 

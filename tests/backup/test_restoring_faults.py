@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from obms.databases import Database
 from obms.databases.sqlite_snapshot import connect
 from obms.migrations import _config, newest
-from tests.backup.conftest import Backed, assert_nothing_is_left, execute, images, lose_half
+from tests.backup.conftest import (
+    LATER_TABLES,
+    Backed,
+    assert_nothing_is_left,
+    be_of_the_first_schema,
+    execute,
+    images,
+    lose_half,
+)
 from tests.backup.test_restoring import digests
 from tests.deployment import Deployment
 from tests.postgres import running_server
@@ -64,25 +71,18 @@ def test_r9_what_is_no_backup_is_refused_whatever_its_name(backed: Backed, conte
     assert_nothing_is_left(server)
 
 
-def downgrade(database: Database) -> None:
-    """The database as the first revision made it."""
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE audit_events")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-
-
 def test_r8_a_backup_of_an_older_schema_is_brought_forward(stocked: Deployment) -> None:
-    downgrade(stocked.database)
+    be_of_the_first_schema(stocked)
     made = stocked.obms("backup", "run", "--json")
     assert made.code == 0, made.err
-    assert "audit_events" not in made.json["rows"]
+    assert not made.json["rows"].keys() & {*LATER_TABLES}
     with stocked.database.engine.begin() as connection:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     answer = stocked.obms("restore", "latest", "--yes", "--json")
     assert answer.code == 0, answer.err
-    assert answer.json["rows"]["audit_events"] == 0
+    assert [answer.json["rows"][name] for name in LATER_TABLES] == [0, 0, 0]
     assert stocked.database.facts().revision == newest()
 
 

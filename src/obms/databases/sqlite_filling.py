@@ -110,17 +110,21 @@ def _rows(block: Block, converters: Sequence[Convert], name: str) -> Iterator[li
                 for field, convert in zip(line, converters, strict=True)
             ]
         except ValueError as error:
-            raise Refused(
-                detail=f"{name}: {block.table} row {line[0]}, {_column(block, converters, line)}: {error}",
-                hint=ELSEWHERE,
-            ) from error
+            where = f"{block.table} row {_key(block, line)}, {_column(block, converters, line)}"
+            raise Refused(detail=f"{name}: {where}: {error}", hint=ELSEWHERE) from error
+
+
+def _key(block: Block, line: Sequence[str]) -> str:
+    """What names a row: its id, and without one its first field."""
+    return dict(zip(block.columns, line, strict=False)).get("id", line[0])
 
 
 def _column(block: Block, converters: Sequence[Convert], line: Sequence[str]) -> str:
     """The column whose field could not be converted."""
     for column, convert, field in zip(block.columns, converters, line, strict=False):
         try:
-            convert(text_of(field) or "")
+            if (text := text_of(field)) is not None:
+                convert(text)
         except ValueError:
             return f"column {column}"
     return f"{len(line)} fields for {len(block.columns)} columns"
