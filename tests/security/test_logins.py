@@ -192,11 +192,13 @@ def test_failed_logins_are_stopped_by_client_and_by_name(sqlite: Deployment) -> 
 
 def test_the_environment_names_keys_and_users(sqlite: Deployment) -> None:
     mary = add_person(sqlite, "mary", "admin")
-    closed = add_person(sqlite, "closed", "admin")
+    closed, gone = add_person(sqlite, "closed", "admin"), add_person(sqlite, "gone")
     sqlite.environment |= {
         "AUTH_API_KEY_MARY": "key-of-mary:mary:Nightly: import",
         "AUTH_API_KEY_ROOT": "key-of-root:admin:The operator",
         "AUTH_API_KEY_NOBODY": "key-of-nobody:nobody:No user",
+        "AUTH_API_KEY_GONE": f"key-by-id:{gone.id}:Deleted",
+        "AUTH_API_KEY_GONE_TOO": "key-by-name:gone:Deleted",
         "AUTH_API_KEY_CLOSED": f"key-of-closed:{closed.id}:Closed",
         "AUTH_BASIC_AUTH_ROOT": "pass:word:root-user:admin",
         "AUTH_BASIC_AUTH_OTHER": "other:mary:viewer",
@@ -207,7 +209,10 @@ def test_the_environment_names_keys_and_users(sqlite: Deployment) -> None:
     assert profile(client, key="key-of-mary").json()["user"]["id"] == mary.id
     assert client.post("/issuers", ISSUER, key="key-of-mary").status_code == 201
     assert client.post("/issuers", ISSUER, key="key-of-root").status_code == 201
-    assert client.post("/issuers", ISSUER, key="key-of-nobody").status_code == 403
+    assert client.post("/issuers", ISSUER, key="key-of-nobody").status_code == 201
+    for name, id in {"by-id": gone.id, "by-name": "gone"}.items():
+        assert client.ask("DELETE", f"/users/{gone.id}").status_code in (204, 404), name
+        assert profile(client, key=f"key-{name}").status_code == 401, id
     assert profile(client, key="key-of-closed").status_code == 401
     assert client.post("/issuers", ISSUER, key=None, headers=basic("root", "pass:word")).status_code == 201
     assert profile(client, headers=basic("Other", "other")).json()["user"]["id"] == mary.id

@@ -13,6 +13,7 @@ from obms.gate import ADMIN
 from obms.schema import audit_events, user_roles
 
 ADMIN_OF_ENVIRONMENT = "environment"
+USER_DELETED = "user.delete"  # the record of it tells who that was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from obms.badges import Site, people
+from obms.badges.access import USER_DELETED
 from obms.schema import api_keys, audit_events, user_roles, users
 
 BATCH = 1000
 CLOSED, OPENED = "closed", "opened"
 KEY, USER, ROLE = "api-key", "user", "role"
-USER_DELETED, ROLE_TAKEN = "user.delete", "role.take"
+ROLE_TAKEN = "role.take"
 RESTORE = "restore"
 
 Entry = Mapping[str, Any]

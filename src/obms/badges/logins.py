@@ -8,11 +8,11 @@ import jwt
 import sqlalchemy as sa
 
 from obms.badges import Site
-from obms.badges.access import ADMIN_OF_ENVIRONMENT, Actor, actor_of
+from obms.badges.access import ADMIN_OF_ENVIRONMENT, USER_DELETED, Actor, actor_of
 from obms.badges.passwords import is_right
 from obms.errors import AuthenticationRequired, LoginRefused
 from obms.gate import ADMIN, Gate, hash_key
-from obms.schema import api_keys, users
+from obms.schema import api_keys, audit_events, users
 
 ALGORITHM = "HS256"
 AUDIENCE = "obms session"
@@ -25,7 +25,10 @@ def by_key(connection: sa.Connection, site: Site, gate: Gate, key: str, admin_ke
         return Actor(id=ADMIN_OF_ENVIRONMENT, is_admin=True)
     opened = [kept.user_id for kept in gate.keys if kept.opens(key)]
     if opened:
-        return _of_environment(connection, opened[0], is_admin=opened[0] == ADMIN)
+        user_id = opened[0]
+        return _of_environment(connection, user_id, is_admin=user_id == ADMIN) or _operator(
+            connection, user_id
+        )
     query = sa.select(api_keys.c.user_id, api_keys.c.revoked_at, api_keys.c.expires_at, users.c.disabled_at)
     query = query.select_from(api_keys.join(users)).where(api_keys.c.hash == hash_key(key))
     held = connection.execute(query).one_or_none()
@@ -36,22 +39,37 @@ def by_key(connection: sa.Connection, site: Site, gate: Gate, key: str, admin_ke
     return actor_of(connection, held.user_id)
 
 
-def _of_environment(connection: sa.Connection, user_id: str, *, is_admin: bool) -> Actor:
-    """A key or name of the environment: what a user of the database may that it names, else nothing."""
+def _of_environment(connection: sa.Connection, user_id: str, *, is_admin: bool) -> Actor | None:
+    """A key or name of the environment: what the user of the database may that it names, if it names one."""
     if is_admin:
         return Actor(id=user_id, is_admin=True)
     this = sa.or_(users.c.id == user_id, users.c.username == user_id.lower())
     row = connection.execute(sa.select(users.c.id, users.c.disabled_at).where(this)).first()
     if row is not None and row.disabled_at is not None:
         raise AuthenticationRequired
-    return Actor(id=user_id, is_admin=False) if row is None else actor_of(connection, row.id)
+    return None if row is None else actor_of(connection, row.id)
+
+
+def _operator(connection: sa.Connection, user_id: str) -> Actor:
+    """Whoever sets the environment rules the server: a key that names nobody here is the operator's own.
+
+    AuthenticationRequired where it names a user who was deleted: taking somebody away gives no rights.
+    """
+    query = sa.select(audit_events.c.subject, audit_events.c.detail).where(
+        audit_events.c.action == USER_DELETED
+    )
+    for subject, detail in connection.execute(query):
+        if user_id in (subject, (detail or {}).get("username")):
+            raise AuthenticationRequired
+    return Actor(id=user_id, is_admin=True)
 
 
 def by_environment(connection: sa.Connection, gate: Gate, name: str, password: str) -> Actor | None:
     """Who has this name and password in the environment."""
     for user in gate.users:
         if user.opens(password) and user.name == name.lower():
-            return _of_environment(connection, user.user_id, is_admin=user.is_admin)
+            found = _of_environment(connection, user.user_id, is_admin=user.is_admin)
+            return found or Actor(id=user.user_id, is_admin=False)
     return None
 
 

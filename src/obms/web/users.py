@@ -115,9 +115,10 @@ def delete_user(user_id: str, server: TheServer, actor: TheActor) -> None:
     """The user is gone, with keys and roles; the record of what the user did stays."""
     actor.require_admin()
     with writing(server) as connection:
-        id = find(connection, actor, user_id)["id"]
+        row = find(connection, actor, user_id)
+        id, name = row["id"], row["username"]
         people.delete_user(connection, id)
-        moment = access.record(connection, server.site, actor, closing.USER_DELETED, id)
+        moment = access.record(connection, server.site, actor, access.USER_DELETED, id, {"username": name})
     server.keep([closing.closed(closing.USER, id, moment)])
 
 
