@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     auth_api_keys: Entries = Field(
         default={},
         title="AUTH_API_KEY_<NAME>",
-        description="`key:userId:description`: a key of the user with this id or name, or else of the operator.",
+        description="`key:userId:description`: a key of the user so called, or else of the operator.",
     )
     auth_basic_users: Entries = Field(
         default={},
