@@ -20,7 +20,7 @@ from openvc.verify import VerificationPolicy, verify_credential
 from obms.badges import Site, dids, graphs, keys, proofs, signatures
 from obms.badges.fetching import Visit
 from obms.badges.signers import open_signer
-from obms.domain import JoseName
+from obms.domain import PURPOSES, JoseName
 from obms.errors import Invalid
 from obms.schema import status_entries
 from obms.specs import Json, iso, vc, vcdm
@@ -208,13 +208,14 @@ def _verify_graph(desk: Desk, document: Json) -> Json:
 def _standing(desk: Desk, document: Mapping[str, Any]) -> Report:
     """Whether the credential is in its time, and what the status lists say that are our own."""
     errors = list(_out_of_time(document, desk.site.clock()))
-    warnings = []
+    warnings, marks = [], set[str]()
     for entry in vcdm.listed(document.get("credentialStatus")):
-        marked = _is_set(desk, entry)
-        if marked is None:
+        found = _marks(desk, entry)
+        if found is None:
             warnings.append(f"the status {entry.get('id') or entry.get('type')} was not looked up")
-        elif marked:
-            errors.append(Finding(kind="status", detail=f"set for {entry['statusPurpose']}"))
+        else:
+            marks |= found
+    errors += [Finding(kind="status", detail=f"set for {mark}") for mark in PURPOSES if mark in marks]
     return Report(checks=("period", "status"), errors=tuple(errors), warnings=tuple(warnings))
 
 
@@ -228,17 +229,22 @@ def _out_of_time(document: Mapping[str, Any], now: datetime) -> Iterable[Finding
             yield Finding(kind="period", member=name, detail=detail)
 
 
-def _is_set(desk: Desk, entry: Mapping[str, Any]) -> bool | None:
-    """The bit of an entry in one of our lists; None if it is another's, or none that is known here."""
+def _marks(desk: Desk, entry: Mapping[str, Any]) -> set[str] | None:
+    """What is set for the credential that has this place in one of our lists; None if none is known here.
+
+    A badge may name one place of the two that it has: what is set at the other one counts too.
+    """
     start = f"{desk.site.base_url}/status-lists/"
     url, index = str(entry.get("statusListCredential")), str(entry.get("statusListIndex"))
     if entry.get("type") != STATUS or not url.startswith(start) or not index.isdecimal():
         return None
-    query = sa.select(status_entries.c.value).where(
-        status_entries.c.list_id == url.removeprefix(start), status_entries.c.position == int(index)
+    places = status_entries.c
+    there = sa.select(places.credential_id).where(
+        places.list_id == url.removeprefix(start), places.position == int(index)
     )
-    found: bool | None = desk.connection.execute(query).scalar_one_or_none()
-    return found
+    query = sa.select(places.purpose, places.value)
+    rows = desk.connection.execute(query.where(places.credential_id == there.scalar_subquery())).all()
+    return {row.purpose for row in rows if row.value} if rows else None
 
 
 def verify_presentation(

@@ -264,6 +264,10 @@ class Visit:
             self._seen[url] = found
         return self._seen[url]
 
+    def at_home(self, url: str) -> Fetched | None:
+        """What this server itself says there; None for an address of another."""
+        return self._own(url)
+
     def _fetch(self, url: str) -> Fetched:
         if not self._fetcher.slots.acquire(blocking=False):
             self.is_refused = True

@@ -1,5 +1,6 @@
 """Where a foreign credential stands, by the list that its issuer publishes and signs."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from obms.specs import Json
 
 ENTRY_LIMIT = 8
 BITSTRING, ONE_EDTECH = "BitstringStatusListEntry", "1EdTechRevocationList"
+BADGE = re.compile(r"/credentials/[0-9a-f-]{36}\Z")
 ONE_BIT = (None, 1, "1")
 # A list is text of up to a few hundred kB: 4 million bits that do not compress.
 LIST_LIMIT = 1024 * 1024
@@ -34,9 +36,20 @@ def check_status(document: Json, issuer: str, report: Report) -> str:
             if entry.get("statusPurpose", REVOCATION) == REVOCATION:
                 raise Revoked(f"it is revoked by {str(entry.get('id'))[:200]}")
             suspended.append(str(entry.get("id"))[:200])
+    if not suspended and _is_suspended_here(document, entries, report.visit):
+        suspended.append("this server, which has issued it")
     if suspended:
         raise Suspended(f"it is suspended by {suspended[0]}")
     return f"{len(entries)} lists asked" if entries else "it names no list"
+
+
+def _is_suspended_here(document: Json, entries: list[dict[str, Any]], visit: Visit) -> bool:
+    """Of a badge of this server that names no place to be suspended at: the server knows that place."""
+    url = id_of(document) or ""
+    if not BADGE.search(url) or any(entry.get("statusPurpose") == SUSPENSION for entry in entries):
+        return False
+    found = visit.at_home(f"{url}/verify")
+    return found is not None and bool(read_object(found.content).get("isSuspended"))
 
 
 def _is_set(entry: dict[str, Any], document: Json, issuer: str, report: Report) -> bool:

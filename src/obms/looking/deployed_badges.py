@@ -12,6 +12,7 @@ from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_inte
 
 from obms.backup.manifest import Check
 from obms.badges import examining, signatures
+from obms.badges.reading import listed
 from obms.domain import REVOCATION, SUSPENSION, ProofKind, Purpose
 from obms.looking.outside import JWT_TYPE, Outside, Unfit
 from obms.looking.samples import Held
@@ -122,18 +123,27 @@ def _status_lists_agree(visit: Visit) -> Check:
 
 
 def _bits(visit: Visit, held: Held) -> Iterator[tuple[str, str | None]]:
-    """Each list that a credential names, with what is wrong there."""
+    """Each list that a credential is in, with what is wrong there."""
     verdict = visit.outside.document(f"/credentials/{held.id}/verify")
-    entries: Any = held.document["credentialStatus"]
-    for entry in entries if isinstance(entries, list) else [entries]:
-        purpose = entry["statusPurpose"]
+    for purpose, path, index in _places(held):
+        wanted = bool(verdict[WORDS[purpose]]) if held.marks is None else purpose in held.marks
+        stated = index in positions(visit, path, purpose, held.document["issuer"])
+        complaint = f"its bit for {purpose} is {stated}, and it should be {wanted}"
+        yield path, None if stated == wanted else complaint
+
+
+def _places(held: Held) -> Iterator[tuple[Purpose, str, int]]:
+    """Those that it names, and those that only the database knows."""
+    named = set()
+    for entry in listed(held.document["credentialStatus"]):
         found = PATH_OF_A_LIST.search(entry["statusListCredential"])
         if found is None:
             raise Unfit(f"it names the list {entry['statusListCredential']}")
-        wanted = bool(verdict[WORDS[purpose]]) if held.marks is None else purpose in held.marks
-        stated = int(entry["statusListIndex"]) in positions(visit, found[0], purpose, held.document["issuer"])
-        complaint = f"its bit for {purpose} is {stated}, and it should be {wanted}"
-        yield found[0], None if stated == wanted else complaint
+        named.add(entry["statusPurpose"])
+        yield entry["statusPurpose"], found[0], int(entry["statusListIndex"])
+    for place in held.places:
+        if place.purpose not in named:
+            yield place.purpose, f"/status-lists/{place.list_id}", place.position
 
 
 def positions(visit: Visit, path: str, purpose: str, issuer: object) -> frozenset[int]:

@@ -9,9 +9,9 @@ from typing import TypeVar
 import jwt
 import sqlalchemy as sa
 
-from obms.badges import credentials, examining, signatures
+from obms.badges import credentials, examining, signatures, statuses
 from obms.databases import Database
-from obms.domain import ProofKind, Purpose
+from obms.domain import ProofKind, Purpose, StatusEntry
 from obms.errors import DatabaseUnreachable
 from obms.looking.outside import Outside, Unfit
 from obms.schema import achievements, issuers
@@ -32,6 +32,7 @@ class Held:
     text: str | None = None
     proof: ProofKind | None = None
     marks: frozenset[Purpose] | None = None
+    places: tuple[StatusEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ def _held(connection: sa.Connection, kept: credentials.Kept) -> Held:
         text=kept.document,
         proof=kept.proof,
         marks=frozenset(examining.purposes_of(connection, kept.id)),
+        places=statuses.places_of(connection, kept.id),
     )
 
 
