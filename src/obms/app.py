@@ -44,6 +44,7 @@ from obms.databases import Database
 from obms.databases.postgresql import Postgresql
 from obms.databases.sharing import writers
 from obms.databases.sqlite import Sqlite
+from obms.domain import PURPOSES, REVOCATION
 from obms.errors import ConfigurationError, StorageFailed
 from obms.gate import Gate
 from obms.looking import Finding, Scene
@@ -104,7 +105,8 @@ def open_target(settings: Settings, url: str) -> tuple[Database, dict[str, str]]
 def open_site(settings: Settings) -> Site:
     """What badges are signed for. Without SECRET_KEY it can verify and not sign."""
     seal = Seal(settings.secret()) if settings.secret_key else None
-    return Site(base_url=settings.public_url(), seal=seal, clock=utc_now)
+    named = PURPOSES if settings.credential_status_entries == "both" else (REVOCATION,)
+    return Site(base_url=settings.public_url(), seal=seal, clock=utc_now, named=named)
 
 
 def open_signer(settings: Settings) -> Signer | None:

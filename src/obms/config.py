@@ -156,6 +156,11 @@ class Settings(BaseSettings):
     cors_origins: Words = Field(
         default=("*",), description="Origins whose pages may ask from a browser; `none` for none."
     )
+    credential_status_entries: Literal["one", "both"] = Field(
+        default="one",
+        description="What a badge names: its place to be revoked, or that to be suspended too, which "
+        "1EdTech's schema refuses.",
+    )
     fetch_allowed_origins: Words = Field(
         default=(),
         description="Origins (`http://localhost:8080`) that are asked when a badge of others is verified, "

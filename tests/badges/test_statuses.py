@@ -1,7 +1,8 @@
 """Status lists: places, bits and the signed lists."""
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from obms.badges import Site, credentials, examining, statuses, verifying
 from obms.domain import PURPOSES, REVOCATION, SUSPENSION
 from obms.errors import Conflict, NotFound
 from obms.schema import revocations, status_entries, status_lists
+from obms.specs import Json
 from tests.badges.conftest import Clock, add_profiles, issue
 
 
@@ -104,6 +106,28 @@ def test_every_new_credential_has_a_place_for_each_purpose(connection: sa.Connec
     assert set(connection.execute(query).scalars()) == set(PURPOSES)
     kept = credentials.find(connection, id)
     assert not examining.misplaced(connection, kept, verifying.check_proof(connection, kept))
+
+
+def test_what_a_document_names_is_held_against_the_places_in_the_rows(
+    connection: sa.Connection, site: Site
+) -> None:
+    """Documents from before name both places, in an array; none may leave out where it is revoked."""
+    _, achievement = add_profiles(connection, site)
+    kept = credentials.find(connection, issue(connection, replace(site, named=PURPOSES), achievement))
+    document = verifying.check_proof(connection, kept)
+    revocation, suspension = cast("list[Json]", document["credentialStatus"])
+    assert verifying.judge(connection, site, kept).is_valid
+    other = {**suspension, "id": f"{revocation['statusListCredential']}#7"}
+    for said, wrong in (
+        ([revocation, suspension], False),
+        (revocation, False),
+        ([revocation], False),
+        (suspension, True),
+        ([revocation, other], True),
+        ([], True),
+    ):
+        told = {**document, "credentialStatus": said}
+        assert examining.misplaced(connection, kept, told) is wrong, said
 
 
 def _list_of(connection: sa.Connection, id: str, purpose: str) -> Any:

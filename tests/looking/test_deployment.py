@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from obms.badges import credentials as kept_credentials
 from obms.badges import examining, statuses
 from obms.databases import writing
+from obms.domain import REVOCATION, SUSPENSION, Purpose
 from obms.looking.deployment import STEPS, examine
 from obms.looking.logs import read_log
 from obms.looking.outside import Outside
@@ -68,9 +69,9 @@ def way(stocked_sqlite: Deployment) -> Iterator[Spoiled]:
     server.database.engine.dispose()
 
 
-def looked_at(server: Deployment, way: Spoiled) -> Visit:
+def looked_at(server: Deployment, way: Spoiled, size: int = 6) -> Visit:
     outside = Outside(client=httpx.Client(transport=way, base_url="http://test.invalid"))
-    sample = of_database(server.database, utc_now(), 6)
+    sample = of_database(server.database, utc_now(), size)
     assert sample is not None
     return Visit(outside=outside, sample=sample, now=utc_now())
 
@@ -174,8 +175,8 @@ def change_a_document(server: Deployment) -> None:
         connection.execute(changed.values(document=examining.forge(one)))
 
 
-def forget_a_bit(server: Deployment) -> None:
-    """A badge is revoked, and its list was signed before and says that it is not."""
+def forget_a_bit(server: Deployment, purpose: Purpose = REVOCATION) -> None:
+    """A badge is revoked, or suspended, and its list was signed before and says that it is not."""
     site = server.application.site
     with writing(server.database.engine) as connection:
         marked = sa.select(revocations.c.credential_id)
@@ -183,12 +184,21 @@ def forget_a_bit(server: Deployment) -> None:
             sa.select(sa.func.min(credentials.c.id)).where(credentials.c.id.not_in(marked))
         )
         entries = sa.select(status_entries.c.list_id).where(
-            status_entries.c.credential_id == id, status_entries.c.purpose == "revocation"
+            status_entries.c.credential_id == id, status_entries.c.purpose == purpose
         )
         old = statuses.sign_list(connection, site, str(connection.scalar(entries)))
-        statuses.revoke(connection, site, str(id))
+        mark = statuses.revoke if purpose == REVOCATION else statuses.suspend
+        mark(connection, site, str(id))
         stale = sa.update(status_lists).where(status_lists.c.id == connection.scalar(entries))
         connection.execute(stale.values(document=old, signed_at=utc_now()))
+
+
+def test_a_suspension_that_a_list_lacks_is_told_though_no_badge_names_its_place(
+    stocked_sqlite: Deployment, way: Spoiled
+) -> None:
+    assert not found_by("status lists agree", looked_at(stocked_sqlite, way, 30))
+    forget_a_bit(stocked_sqlite, SUSPENSION)
+    assert found_by("status lists agree", looked_at(stocked_sqlite, way, 30))
 
 
 def test_a_sound_server_passes_and_a_damaged_one_does_not(stocked: Deployment) -> None:

@@ -173,7 +173,7 @@ def test_a_period_that_is_over_is_found_also_where_its_name_was_changed_by_a_con
 
 def test_a_status_and_an_issuer_are_read_from_the_graph_too(client: Client) -> None:
     id = client.issue(proof="data-integrity")
-    entry = client.get(f"/credentials/{id}").json()["credentialStatus"][0]
+    entry = client.get(f"/credentials/{id}").json()["credentialStatus"]
     document = credential(HOLDER, credentialStatus=entry, type=["VerifiableCredential", "Badge"])
     document["@context"].append({"Badge": "https://example.org/#Badge"})
     held = signed(document)

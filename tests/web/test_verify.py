@@ -7,9 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from obms.app import Server
 from obms.badges.fetching import Fetcher
+from obms.databases import writing
+from obms.schema import credentials, status_entries
 from obms.web import create_app
 from tests.badges import pictures
 from tests.badges.foreigners import Abroad, abroad
@@ -69,6 +72,53 @@ def test_our_own_badges_are_verified_in_every_form(client: Client) -> None:
             verdict = verify(client, content=found.content)
             assert (verdict["isValid"], verdict["isRevoked"]) == (False, True), (form, verdict)
             assert verdict["errorCode"] == "CREDENTIAL_REVOKED"
+
+
+@ON_ONE_KIND
+@pytest.mark.parametrize("named", ["one", "both"])
+def test_a_suspended_badge_of_ours_is_told_whatever_places_it_names(
+    deployment: Deployment, named: str
+) -> None:
+    """Whoever shows it; a badge from before names both, and is judged by a server that names one."""
+    deployment.environment["CREDENTIAL_STATUS_ENTRIES"] = named
+    issuer = deployment.application
+    ids = {proof: Client(app=create_app(issuer)).issue(proof=proof) for proof in ("data-integrity", "jwt")}
+    deployment.environment["CREDENTIAL_STATUS_ENTRIES"] = "one"
+    server = deployment.application
+    client = Client(app=create_app(server))
+    token = client.get(f"/credentials/{ids['jwt']}?format=jwt")
+    document = client.get(f"/credentials/{ids['data-integrity']}")
+    assert isinstance(document.json()["credentialStatus"], list) is (named == "both")
+    sent: list[tuple[str, bytes, Any]] = [
+        (ids["jwt"], token.content, token.text),
+        (ids["data-integrity"], document.content, document.json()),
+    ]
+    for id, content, held in sent:
+        assert verify(client, content=content)["isValid"]
+        client.post(f"/credentials/{id}/suspend")
+        verdict = verify(client, content=content)
+        assert (verdict["isSuspended"], verdict["errorCode"]) == (True, "CREDENTIAL_SUSPENDED")
+        assert client.get(f"/credentials/{id}/verify", key=None).json()["isSuspended"]
+        told = client.post("/vc/credentials/verify", {"verifiableCredential": held}, key=None).json()
+        assert [error["detail"] for error in told["errors"]] == ["set for suspension"]
+        client.post(f"/credentials/{id}/unsuspend")
+        assert verify(client, content=content)["isValid"]
+    for each in (issuer, server):
+        each.database.engine.dispose()
+
+
+@ON_ONE_KIND
+def test_a_badge_of_ours_that_is_not_known_any_more_is_not_said_to_hold(
+    client: Client, deployment: Deployment
+) -> None:
+    """It names no place where it is suspended, so only its row could tell."""
+    id = client.issue(proof="data-integrity")
+    content = client.get(f"/credentials/{id}").content
+    with writing(deployment.database.engine) as connection:
+        connection.execute(sa.delete(credentials).where(credentials.c.id == id))
+        connection.execute(sa.delete(status_entries).where(status_entries.c.credential_id == id))
+    verdict = verify(client, content=content)
+    assert (verdict["isValid"], verdict["errorCode"]) == (False, "STATUS_UNKNOWN")
 
 
 @ON_ONE_KIND

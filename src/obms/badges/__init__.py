@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from obms.badges.seals import Seal
+from obms.domain import REVOCATION, Purpose
 from obms.errors import KeyMissing
 from obms.observe import Clock
 
@@ -32,12 +33,14 @@ class Site:
 
     `base_url` has no slash at its end. Without a seal everything can be read and verified, and
     nothing can be signed but by keys whose private part is kept elsewhere: `signers`, by their ids.
+    `named` are the places that a badge names, of those that it has.
     """
 
     base_url: str
     seal: Seal | None
     clock: Clock
     signers: Mapping[str, Signer] = field(default_factory=dict)
+    named: tuple[Purpose, ...] = (REVOCATION,)
 
     def require_seal(self) -> Seal:
         """The seal, or KeyMissing."""

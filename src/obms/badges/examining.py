@@ -14,6 +14,7 @@ from openbadgeslib.ob3 import decode_encoded_list, set_indices, verify_data_inte
 from obms.badges import Site, credentials, endorsing, keys, proofs, signatures
 from obms.badges.images import Asset, judge
 from obms.badges.images import find as find_image
+from obms.badges.reading import listed
 from obms.badges.signers import open_signer
 from obms.badges.statuses import DELETED
 from obms.domain import PURPOSES, REVOCATION, ProofKind, Purpose
@@ -166,17 +167,20 @@ def _complaints(connection: sa.Connection, queries: dict[str, sa.Select[Any]]) -
 
 
 def misplaced(connection: sa.Connection, kept: credentials.Kept, document: Json) -> bool:
-    """Whether a document names other places in the status lists than its rows."""
+    """Whether a document names other places in the status lists than its rows.
+
+    Where it is revoked it has to name; where it is suspended it may.
+    """
     rows = connection.execute(
         sa.select(status_entries).where(status_entries.c.credential_id == kept.id)
     ).all()
     held = {(row.purpose, f"/status-lists/{row.list_id}#{row.position}") for row in rows}
-    said = document.get("credentialStatus")
+    needed = {place for place in held if place[0] == REVOCATION}
     named = {
         (entry.get("statusPurpose"), "/status-lists/" + str(entry.get("id")).rpartition("/status-lists/")[2])
-        for entry in (said if isinstance(said, list) else [])
+        for entry in listed(document.get("credentialStatus"))
     }
-    return held != named
+    return not needed <= named <= held
 
 
 def lists_to_check(connection: sa.Connection) -> list[sa.RowMapping]:

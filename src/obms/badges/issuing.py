@@ -154,7 +154,7 @@ def signed_row(site: Site, key: keys.SigningKey, credential: Credential, proof: 
 
 def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> str:
     """The signed document as it is kept and given out; it was verified once, by its public key."""
-    document, signer = ob3.credential_document(credential, site.base_url), open_signer(site, key)
+    document, signer = ob3.credential_document(credential, site.base_url, site.named), open_signer(site, key)
     try:
         if proof == "jwt":
             signed = proofs.make_token(vc.jwt_claims(document), signer)

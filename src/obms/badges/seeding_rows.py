@@ -143,7 +143,7 @@ class Writer:
             "id": credential_url(self.cast.site_url, row["id"]),
             "validFrom": iso(row["issued_at"]),
             "credentialSubject": subject,
-            "credentialStatus": [ob3.status_object(entry, self.cast.site_url) for entry in entries],
+            "credentialStatus": ob3.status_member(entries, self.cast.site_url),
         }
         if row["expires_at"]:
             document["validUntil"] = iso(row["expires_at"])

@@ -1,8 +1,10 @@
 """Open Badges 3.0: what a badge says, as a verifiable credential before its proof."""
 
 import json
+from collections.abc import Sequence
 
 from obms.domain import (
+    REVOCATION,
     Achievement,
     Alignment,
     Credential,
@@ -11,6 +13,7 @@ from obms.domain import (
     Image,
     Issuer,
     Level,
+    Purpose,
     Recipient,
     Related,
     Result,
@@ -258,6 +261,14 @@ def status_object(entry: StatusEntry, site_url: str) -> Json:
     }
 
 
+def status_member(
+    entries: Sequence[StatusEntry], site_url: str, named: Sequence[Purpose] = (REVOCATION,)
+) -> Json | list[Json]:
+    """The places that a badge names: one as an object, since 1EdTech's schema takes no array."""
+    found = [status_object(entry, site_url) for entry in entries if entry.purpose in named]
+    return found[0] if len(found) == 1 else found
+
+
 def subject_object(credential: Credential, site_url: str) -> Json:
     return without_nothing(
         {
@@ -271,7 +282,9 @@ def subject_object(credential: Credential, site_url: str) -> Json:
     )
 
 
-def credential_document(credential: Credential, site_url: str) -> Json:
+def credential_document(
+    credential: Credential, site_url: str, named: Sequence[Purpose] = (REVOCATION,)
+) -> Json:
     """The whole credential, unsigned; everything in it is covered by a proof put on it."""
     return without_nothing(
         {
@@ -283,7 +296,7 @@ def credential_document(credential: Credential, site_url: str) -> Json:
             "validFrom": iso(credential.issued_at),
             "validUntil": iso(credential.expires_at) if credential.expires_at else None,
             "credentialSubject": subject_object(credential, site_url),
-            "credentialStatus": [status_object(entry, site_url) for entry in credential.statuses],
+            "credentialStatus": status_member(credential.statuses, site_url, named),
             "credentialSchema": [{"id": SCHEMA_URL, "type": "1EdTechJsonSchemaValidator2019"}],
             "evidence": [evidence_object(evidence) for evidence in credential.evidence],
         }
