@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +41,20 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+class Started(subprocess.Popen[str]):
+    """A process that a failed test does not wait for: whatever it waits for may never come."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,7 +148,7 @@ class Deployment:
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start the command as a process of its own."""
-        return subprocess.Popen(
+        return Started(
             [sys.executable, "-m", "obms", *arguments],
             cwd=self.folder,
             env={**clean_environment(), **self.environment, **environment},

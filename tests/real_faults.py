@@ -95,5 +95,6 @@ def child_at_work(parent: int, name: str) -> psutil.Process | None:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(parent).children(recursive=True):
             if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
-                return child if "--version" not in child.cmdline() else None
+                arguments = child.cmdline()  # none: it is on its way out
+                return child if arguments and "--version" not in arguments else None
     return None

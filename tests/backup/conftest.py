@@ -1,6 +1,6 @@
 """Servers with badges and a backup, and what the tests of backing up share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -167,3 +167,16 @@ def backed_sqlite(sqlite: Deployment, request: pytest.FixtureRequest) -> Backed:
 @pytest.fixture
 def backed_postgresql(postgresql: Deployment, request: pytest.FixtureRequest) -> Backed:
     return copied(postgresql, request)
+
+
+@pytest.fixture
+def put_file(tmp_path: Path) -> Callable[[str, bytes], Path]:
+    """Writes a file somewhere outside of the backup folder."""
+
+    def put(name: str, data: bytes) -> Path:
+        path = tmp_path / "elsewhere" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    return put

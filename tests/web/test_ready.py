@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from threading import Event
+from threading import Barrier, Event
 
 import httpx
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from tests.deployment import API_KEY, Deployment
 from tests.serving import serving
 
 TURNS = 21
+READERS = 4
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -124,19 +125,28 @@ def _revoked_here_and_elsewhere(client: httpx.Client, deployment: Deployment) ->
 def _revoked_while_many_read(client: httpx.Client, deployment: Deployment) -> None:
     site, ids, over = deployment.application.site, valid_ids(deployment)[:TURNS], Event()
 
+    begun = Barrier(READERS + 1, timeout=30)
+
     def read() -> list[tuple[float, str, int]]:
-        """When each reading began, of what, and what came of it."""
+        """When each reading began, of what, and what came of it; the first of them before all is revoked."""
         seen = []
         with httpx.Client(base_url=client.base_url, timeout=30) as reader:
+
+            def look(id: str) -> None:
+                seen.append((time.monotonic(), id, reader.get(f"/credentials/{id}").status_code))
+
+            look(ids[-1])
+            begun.wait()
             while not over.is_set():
                 for id in ids:
-                    began = time.monotonic()
-                    seen.append((began, id, reader.get(f"/credentials/{id}").status_code))
+                    look(id)
+            look(ids[0])
         return seen
 
-    with ThreadPoolExecutor(4) as pool:
-        readers = [pool.submit(read) for _ in range(4)]
+    with ThreadPoolExecutor(READERS) as pool:
+        readers = [pool.submit(read) for _ in range(READERS)]
         try:
+            begun.wait()
             revoked_at = {}
             for id in ids:
                 with writing(deployment.database.engine) as connection:
