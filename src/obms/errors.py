@@ -343,6 +343,12 @@ class Conflict(ObmsError):
     status = 409
 
 
+class CredentialDamaged(ObmsError):
+    """The credential {id} cannot be read as it is kept: it is damaged."""
+
+    hint = "`obms restore latest --dry-run` shows what a proven backup would bring back."
+
+
 class TooLarge(ObmsError):
     """The file is larger than {limit} bytes."""
 

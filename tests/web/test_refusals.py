@@ -134,3 +134,20 @@ def test_each_answer_has_a_request_id_and_keeps_a_sound_one(client: Client) -> N
     assert client.get("/version", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     forged = client.get("/version", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", forged)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/issuers", "GET, POST"),
+        ("/issuers/x", "GET, PUT, DELETE"),
+        ("/v2/badge-classes/x/related", "GET, POST"),
+        ("/credentials/batch", "GET, POST"),
+        ("/version", "GET"),
+    ],
+)
+def test_a_method_that_is_not_there_is_answered_with_all_that_are(
+    one: Client, path: str, allowed: str
+) -> None:
+    answer = one.ask("PATCH", path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)

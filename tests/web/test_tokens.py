@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from obms.databases import writing
 from obms.schema import signing_keys
 from tests.deployment import Deployment
 from tests.web.conftest import Client, order
@@ -20,6 +21,13 @@ def deployment(sqlite: Deployment) -> Deployment:
 
 def path_of(url: object) -> str:
     return "/" + str(url).split("/", 3)[3]
+
+
+def retire_keys(deployment: Deployment, algorithm: str) -> None:
+    """An issuer of an older version has no RSA key at all; for a token that is the same."""
+    with writing(deployment.database.engine) as connection:
+        of_it = signing_keys.c.algorithm == algorithm
+        connection.execute(sa.update(signing_keys).where(of_it).values(retired_at=signing_keys.c.created_at))
 
 
 @pytest.mark.parametrize(("alg", "expected"), [(None, "RS256"), ("RS256", "RS256"), ("EdDSA", "EdDSA")])
@@ -44,12 +52,14 @@ def test_an_algorithm_that_is_not_known_is_refused(client: Client) -> None:
     assert (answer.status_code, list(answer.json()["details"])) == (400, ["alg"])
 
 
-def test_a_badge_of_data_integrity_is_a_token_on_request_also_where_there_is_no_key_yet(
-    client: Client, deployment: Deployment
+@pytest.mark.parametrize("expected", ["RS256", "EdDSA"])
+def test_a_badge_of_data_integrity_is_a_token_on_request_and_no_key_is_made_for_that(
+    client: Client, deployment: Deployment, expected: str
 ) -> None:
     id = client.issue(proof="data-integrity")
-    with deployment.database.engine.execution_options(writing=True).begin() as connection:
-        connection.execute(sa.delete(signing_keys).where(signing_keys.c.algorithm == "RSA"))
+    if expected == "EdDSA":
+        retire_keys(deployment, "RSA")
+    before = client.get("/public-keys").json()
     answers = [
         client.get(f"/credentials/{id}", key=None, headers={"Accept": "application/vc+jwt"}),
         client.get(f"/credentials/{id}?format=jwt", key=None),
@@ -59,8 +69,23 @@ def test_a_badge_of_data_integrity_is_a_token_on_request_also_where_there_is_no_
     token = answers[0].text
     claims = jwt.decode(token, jwt.PyJWK(keys[jwt.get_unverified_header(token)["kid"]]))
     assert claims["id"].endswith(id)
+    assert jwt.get_unverified_header(token)["alg"] == expected
+    assert client.get("/public-keys").json() == before
     client.post(f"/credentials/{id}/revoke")
     assert client.get(f"/credentials/{id}?format=jwt").status_code == 410
+
+
+def test_a_token_that_no_key_can_sign_is_refused_to_who_only_reads(
+    client: Client, deployment: Deployment
+) -> None:
+    id = client.issue(proof="data-integrity")
+    retire_keys(deployment, "RSA")
+    answers = [client.get(f"/v2/assertions/{id}?format=jws", key=None)]
+    retire_keys(deployment, "Ed25519")
+    answers.append(client.get(f"/credentials/{id}?format=jwt", key=None))
+    assert [answer.status_code for answer in answers] == [409, 409]
+    assert all("obms keys rotate" in answer.json()["detail"] for answer in answers)
+    assert len(client.get("/public-keys").json()) == 2
 
 
 def test_a_signed_badge_of_2_0_leads_to_its_key_its_issuer_and_the_list_of_what_is_revoked(

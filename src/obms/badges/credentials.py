@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import jwt
 import sqlalchemy as sa
 
-from obms.badges import Site, profiles, statuses
+from obms.badges import Site, profiles, signatures, statuses
 from obms.badges.building import build
 from obms.domain import Achievement, Credential, Evidence, Issuer, ProofKind, Recipient, Result
-from obms.errors import NotFound
+from obms.errors import CredentialDamaged, NotFound
 from obms.schema import credentials
+from obms.specs import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,14 @@ def list_page(
         conditions.append(credentials.c.achievement_id == achievement_id)
     rows, total = profiles.page_of(connection, credentials, page, *conditions)
     return [Kept(**row) for row in rows], total
+
+
+def read_document(kept: Kept) -> Json:
+    """The credential that was signed, its proof not checked; CredentialDamaged if there is none."""
+    try:
+        return signatures.read(kept.document, kept.proof)
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise CredentialDamaged(id=kept.id) from error
 
 
 def read_all(connection: sa.Connection, kept: Sequence[Kept]) -> list[Credential]:

@@ -14,7 +14,8 @@ from obms.gate import ADMIN
 from obms.schema import api_keys, issuers, user_roles, users
 
 USERNAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-EMAIL = r"^[^@\s]+@[^@\s]+$"
+# What is white space, and which characters are controls, every dialect of patterns sees in its own way.
+EMAIL = r"^[^@\s\x00-\x20\x7f-\xa0]+@[^@\s\x00-\x20\x7f-\xa0]+$"
 SHORTEST_PASSWORD = 12
 Row = sa.RowMapping
 

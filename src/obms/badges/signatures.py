@@ -97,9 +97,9 @@ def read(document: str, proof: ProofKind) -> Json:
     return dict(json.loads(document))
 
 
-def read_text(token: str) -> str:
-    """The credential inside a VC-JWT, as JSON text."""
-    return json.dumps(read(token, "jwt"), ensure_ascii=False, separators=(",", ":"))
+def write(credential: Json) -> str:
+    """A credential as JSON text, as it is sent."""
+    return json.dumps(credential, ensure_ascii=False, separators=(",", ":"))
 
 
 def _head(token: str) -> Mapping[str, Any]:

@@ -1,7 +1,5 @@
 """The same badge as a token: made when it is asked for, since RSA gives the same bytes each time."""
 
-import json
-
 import sqlalchemy as sa
 
 from obms.badges import Site, credentials, proofs
@@ -14,12 +12,12 @@ from obms.specs import Json, ob2, ob2_signed, vc
 
 def as_token(site: Site, key: SigningKey, kept: credentials.Kept) -> str:
     """A credential that was signed by Data Integrity, as VC-JWT."""
-    return document_token(site, key, kept.document)
+    return document_token(site, key, credentials.read_document(kept))
 
 
-def document_token(site: Site, key: SigningKey, text: str) -> str:
+def document_token(site: Site, key: SigningKey, document: Json) -> str:
     """A document with a proof in it, as VC-JWT without."""
-    bare = {name: value for name, value in json.loads(text).items() if name != "proof"}
+    bare = {name: value for name, value in document.items() if name != "proof"}
     return proofs.make_token(vc.jwt_claims(bare), open_signer(site, key))
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from obms.app import Server
 from obms.badges import access, credentials, deleting, endorsing, profiles, relations
 from obms.domain import Achievement
-from obms.errors import Invalid
+from obms.errors import Invalid, NotFound
 from obms.web import orders
 from obms.web.context import (
     Cascade,
@@ -137,7 +137,10 @@ def remove_related(
     achievement_id: str, related_id: str, server: TheServer, actor: TheActor, form: TheForm
 ) -> dict[str, Any]:
     """End the relation to another, told by any form of its id; the answer is the achievement."""
-    other = orders.read_other(server, "related", related_id)
+    try:
+        other = orders.read_other(server, "related", related_id)
+    except Invalid as error:
+        raise NotFound(what="related achievement", id=related_id) from error
     with writing(server) as connection:
         found = _find_mine(connection, actor, read_id("achievement", achievement_id))
         relations.remove_related(connection, found.id, other)

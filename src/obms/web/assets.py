@@ -1,5 +1,6 @@
 """Pictures: uploaded with a key, and shown to everybody."""
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -7,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from obms.badges import access, images
 from obms.errors import Forbidden
 from obms.specs import iso
+from obms.web.answers import UNCHANGED, of_types, refused
 from obms.web.context import TheActor, TheServer, reading, writing
 from obms.web.uploads import OF_FILE, TheUpload, text_field
 
@@ -14,6 +16,8 @@ router = APIRouter(tags=["pictures"])
 CACHING = "public, max-age=31536000, immutable"
 # What a browser would run in a picture is not run, and nothing is loaded for it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+KINDS = of_types(200, *images.EXTENSIONS)
+KEPT = {200: {"description": "It was here already."}, **refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)}
 EDITORS = {"owner", "editor"}
 
 
@@ -23,7 +27,7 @@ def require_editor(actor: access.Actor) -> None:
         raise Forbidden
 
 
-@router.post("/assets", status_code=201, openapi_extra=OF_FILE)
+@router.post("/assets", status_code=201, openapi_extra=OF_FILE, responses=KEPT)
 def create_asset(
     server: TheServer,
     actor: TheActor,
@@ -51,7 +55,7 @@ def create_asset(
     }
 
 
-@router.get("/assets/{name}", response_class=Response)
+@router.get("/assets/{name}", response_class=Response, responses=KINDS | UNCHANGED)
 def read_asset(name: str, request: Request, server: TheServer) -> Response:
     """A picture; its name never means another one."""
     with reading(server) as connection:

@@ -1,5 +1,6 @@
 """Logins: POST /auth/login and register, GET /auth/profile."""
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -9,8 +10,9 @@ from obms.badges import access, logins, people
 from obms.badges.passwords import hash_password
 from obms.errors import Forbidden, NotFound
 from obms.specs import iso
+from obms.web.answers import refused
 from obms.web.context import TheActor, TheServer, reading, sign_in, writing
-from obms.web.parts import Name
+from obms.web.parts import Email, Name
 
 router = APIRouter(prefix="/auth", tags=["people"])
 # Argon2 takes any length; what is longer than this is no password but an attack.
@@ -18,7 +20,6 @@ LONGEST_PASSWORD = 1024
 Password = Annotated[str, Field(min_length=1, max_length=LONGEST_PASSWORD)]
 NewPassword = Annotated[str, Field(min_length=people.SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
 Username = Annotated[str, Field(pattern=people.USERNAME)]
-Email = Annotated[Name, Field(pattern=people.EMAIL)]
 
 
 class UserBody(BaseModel):
@@ -40,7 +41,7 @@ def shown_user(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "createdAt": iso(row["createdAt"])}
 
 
-@router.post("/login")
+@router.post("/login", responses=refused(HTTPStatus.UNAUTHORIZED))
 def log_in(body: LoginBody, request: Request, server: TheServer) -> dict[str, Any]:
     """A token for `Authorization: Bearer`, until it expires or the password changes."""
     actor = sign_in(request, server, body.username_or_email, body.password)
@@ -57,7 +58,7 @@ def log_in(body: LoginBody, request: Request, server: TheServer) -> dict[str, An
     }
 
 
-@router.post("/register", status_code=201)
+@router.post("/register", status_code=201, responses=refused(HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT))
 def register(body: UserBody, server: TheServer) -> dict[str, Any]:
     """A new account without any role; 403 unless AUTH_ALLOW_REGISTRATION."""
     if not server.gate.registration:

@@ -12,6 +12,7 @@ from obms.badges import baking, credentials, drawing, images
 from obms.badges.baking import Badge
 from obms.badges.images import EXTENSIONS, PNG, SVG, Picture
 from obms.specs import ob2
+from obms.web.answers import GONE, PICTURES, UNCHANGED
 from obms.web.assets import picture_answer
 from obms.web.context import TheServer, read_id, reading
 from obms.web.credentials import find_standing
@@ -27,7 +28,9 @@ Form = Annotated[
 ]
 
 
-@router.get("/credentials/{credential_id}/image", response_class=Response)
+@router.get(
+    "/credentials/{credential_id}/image", response_class=Response, responses=PICTURES | UNCHANGED | GONE
+)
 def read_baked_credential(
     credential_id: str,
     request: Request,
@@ -41,8 +44,12 @@ def read_baked_credential(
     return _answer(request, picture, Badge(version="3.0", text=kept.document), kept.id)
 
 
-@router2.get("/assertions/{credential_id}/image", response_class=Response)
-@router2.get("/credentials/{credential_id}/image", response_class=Response)
+@router2.get(
+    "/assertions/{credential_id}/image", response_class=Response, responses=PICTURES | UNCHANGED | GONE
+)
+@router2.get(
+    "/credentials/{credential_id}/image", response_class=Response, responses=PICTURES | UNCHANGED | GONE
+)
 def read_baked_assertion(
     credential_id: str,
     request: Request,

@@ -18,6 +18,7 @@ from obms.badges import access, credentials
 from obms.badges.batching import Outcome, issue_many
 from obms.errors import Invalid, ObmsError
 from obms.specs import Json, iso
+from obms.web.answers import JSON, Responses
 from obms.web.context import TheActor, TheServer, read_id, reading, writing
 from obms.web.credentials import find_standing
 from obms.web.forms import Form, TheForm
@@ -27,6 +28,7 @@ from obms.web.problems import messages_of
 from obms.web.standing import ROLES, StandingBody, set_standing
 
 router = APIRouter(tags=["batch"])
+NONE_ISSUED: Responses = {200: {"description": "None of them could be issued.", "content": {JSON: {}}}}
 LIMIT, IDS_LENGTH = 100, 10_000
 CODES = {400: "VALIDATION_ERROR", 403: "FORBIDDEN", 404: "NOT_FOUND", 409: "CONFLICT"}
 
@@ -104,7 +106,7 @@ def _answer(server: Server, results: Sequence[Result], begun: float, status: int
     )
 
 
-@router.post("/credentials/batch", status_code=201)
+@router.post("/credentials/batch", status_code=201, responses=NONE_ISSUED)
 def create_credentials(body: BatchBody, server: TheServer, actor: TheActor, form: TheForm) -> JSONResponse:
     """Issue up to 100 credentials; 201 if one was issued, and 200 if none was."""
     begun = time.monotonic()
@@ -154,6 +156,8 @@ def read_credentials(
 
 def _read(connection: sa.Connection, form: Form, id: str) -> tuple[str, Any]:
     kept = find_standing(connection, read_id("credential", id), form)
+    if form.signs:
+        return kept.id, credentials.read_document(kept)
     return kept.id, form.credentials(connection, [kept])[0]
 
 

@@ -9,9 +9,11 @@ from fastapi.responses import JSONResponse
 
 from obms.app import Server
 from obms.badges import access, credentials, issuing, profiles, signatures, statuses, tokens, verifying
+from obms.badges.keys import ED25519, RSA
 from obms.badges.standings import read_standing
 from obms.domain import REVOCATION, ProofKind
 from obms.specs import Json, iso
+from obms.web.answers import GONE, JSON, JWS_TYPE, NO_KEY, SIGNED, UNCHANGED, of_types
 from obms.web.context import (
     TheActor,
     ThePage,
@@ -29,7 +31,6 @@ from obms.web.standing import ROLES, StandingBody, Wanted, change, set_standing
 from obms.web.tokens import JWT_TYPE, token_key
 
 router = APIRouter(tags=["credentials"])
-JWS_TYPE = "application/jose"
 Format = Annotated[
     Literal["json", "jwt", "jws"] | None,
     Query(description="`jwt` gives the compact token; under /v2 `jws` gives the assertion signed."),
@@ -72,10 +73,10 @@ def _answer(connection: sa.Connection, wish: Wish, kept: credentials.Kept, statu
         return Response(kept.document, status, media_type="application/json")
     if wish.is_token:
         return Response(kept.document, status, media_type=JWT_TYPE)
-    return Response(signatures.read_text(kept.document), status, media_type="application/json")
+    return Response(signatures.write(credentials.read_document(kept)), status, media_type="application/json")
 
 
-@router.post("/credentials", status_code=201)
+@router.post("/credentials", status_code=201, responses=of_types(201, JSON, JWT_TYPE))
 def create_credential(
     body: CredentialBody,
     server: TheServer,
@@ -113,7 +114,7 @@ def find_standing(connection: sa.Connection, credential_id: str, form: Form) -> 
     return credentials.find(connection, credential_id)
 
 
-@router.get("/credentials/{credential_id}")
+@router.get("/credentials/{credential_id}", responses=SIGNED | UNCHANGED | GONE | NO_KEY)
 def read_credential(
     credential_id: str,
     server: TheServer,
@@ -129,15 +130,17 @@ def read_credential(
 
 def _made_token(server: Server, wish: Wish, kept: credentials.Kept) -> Response:
     """The badge as a token that is signed now."""
-    key = token_key(server, kept.issuer_id)
     if wish.form.signs:
+        key = token_key(server, kept.issuer_id, RSA, ED25519)
         return Response(tokens.as_token(server.site, key, kept), media_type=JWT_TYPE)
+    # A signed badge of 2.0 is verified by an RSA key.
+    key = token_key(server, kept.issuer_id, RSA)
     with reading(server) as connection:
         token = tokens.as_signed_assertion(connection, server.site, key, kept)
     return Response(token, media_type=JWS_TYPE)
 
 
-@router.put("/credentials/{credential_id}")
+@router.put("/credentials/{credential_id}", responses=of_types(200, JSON, JWT_TYPE) | GONE)
 def change_credential(
     credential_id: str,
     body: CredentialBody,
@@ -159,7 +162,7 @@ def change_credential(
         return _answer(connection, wish, credentials.find(connection, id))
 
 
-@router.post("/credentials/{credential_id}/sign")
+@router.post("/credentials/{credential_id}/sign", responses=of_types(200, JSON, JWT_TYPE) | GONE)
 def sign_credential(
     credential_id: str,
     server: TheServer,

@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from obms.web.problems import METHODS
+
 BODY_LIMIT = 1024 * 1024
 # Where pictures come in: 5 MB of them, in base64 or as a form.
 UPLOAD_LIMIT = 8 * 1024 * 1024
@@ -46,7 +48,6 @@ EXPOSED = (
     "ETag",
 )
 ASKED = ("Accept", "Authorization", "Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID")
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Envelope:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 import sqlalchemy as sa
+import structlog
 from fastapi import Depends, Request
 
-from obms.badges import Site, credentials, keys, profiles, signatures
+from obms.badges import Site, credentials, keys, profiles
 from obms.domain import Achievement, Issuer, Related
-from obms.errors import Gone
+from obms.errors import CredentialDamaged, Gone
 from obms.specs import Json, achievement_url, credential_url, issuer_url, ob2, ob2_signed, ob3
 
 # What is told of a related achievement.
@@ -112,7 +113,7 @@ class Form3:
         return _with_ours(connection, told, self.achievement)
 
     def credentials(self, connection: sa.Connection, kept: Iterable[credentials.Kept]) -> list[Json]:
-        return [signatures.read(each.document, each.proof) for each in kept]
+        return [_as_signed(each, self.credential_url(each.id)) for each in kept]
 
     def gone(self, id: str, reason: str | None) -> Gone:
         return Gone(id=id, reason=reason)
@@ -125,6 +126,15 @@ class Form3:
 
     def credential_url(self, id: str) -> str:
         return credential_url(self.site.base_url, id)
+
+
+def _as_signed(kept: credentials.Kept, url: str) -> Json:
+    """The credential. One that is damaged is told of in its place, so that the others are not lost too."""
+    try:
+        return credentials.read_document(kept)
+    except CredentialDamaged as error:
+        structlog.get_logger("obms").error("a credential is damaged", id=kept.id, hint=error.hint)
+        return {"id": url, "error": str(error)}
 
 
 def form_of(request: Request) -> Form:

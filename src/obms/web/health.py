@@ -19,14 +19,18 @@ from obms.looking.deep import VITAL
 from obms.looking.health import BackupHealth
 from obms.schema import metadata
 from obms.specs import iso
+from obms.web.answers import JSON, Responses, of_types
 from obms.web.context import TheActor, TheServer, reading
 
 router = APIRouter(tags=["health"])
+UNUSABLE: Responses = {
+    503: {"description": "The database cannot be used, or is damaged.", "content": {JSON: {}}}
+}
 REVISION = sa.table("alembic_version", sa.column("version_num"))
 STATM = Path("/proc/self/statm")
 
 
-@router.get("/health", responses={503: {"description": "The database cannot be used."}})
+@router.get("/health", responses=UNUSABLE)
 def read_health(request: Request, response: Response, server: TheServer) -> dict[str, Any]:
     """`ok`, `degraded` (no fresh proven backup, or no journal) or, with 503, `error` (no usable database)."""
     database = examine(server)
@@ -47,7 +51,7 @@ def read_health(request: Request, response: Response, server: TheServer) -> dict
     }
 
 
-@router.get("/health/deep", responses={503: {"description": "The database cannot be used, or is damaged."}})
+@router.get("/health/deep", responses=UNUSABLE)
 def read_deep_health(response: Response, server: TheServer, actor: TheActor) -> dict[str, Any]:
     """For admins: as /health, and each thing that was looked at; `error` (503) is of the database only."""
     actor.require_admin()
@@ -64,7 +68,7 @@ def read_deep_health(response: Response, server: TheServer, actor: TheActor) -> 
     }
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=of_types(200, "text/plain"))
 def read_metrics(server: TheServer) -> Response:
     """For Prometheus: how the backups stand, computed at each request, so that every worker says the same."""
     return Response(server.metrics(), media_type=CONTENT_TYPE_LATEST)

@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from obms.web.answers import tell_refusals
+
 
 class Api(FastAPI):
     """A FastAPI application whose added middleware stands outside of the layers of the framework.
@@ -18,6 +20,13 @@ class Api(FastAPI):
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
         self._outermost = middleware_class(self._outermost, *args, **kwargs)
+
+    def openapi(self) -> dict[str, Any]:
+        is_new = self.openapi_schema is None
+        document = super().openapi()
+        if is_new:
+            tell_refusals(document)
+        return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self

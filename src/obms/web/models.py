@@ -21,6 +21,7 @@ from obms.web.parts import (
     LIST_LIMIT,
     Address,
     Body,
+    Email,
     Language,
     Name,
     Picture,
@@ -35,6 +36,8 @@ from obms.web.parts import (
     sound,
 )
 
+# By any form of its id, or as an object that has it.
+Reference = Annotated[Name, BeforeValidator(as_id, json_schema_input_type=Name | dict[str, Any])]
 HASHED = re.compile(r"sha256\$[0-9a-fA-F]{64}")
 Few = Field(max_length=LIST_LIMIT)
 
@@ -52,16 +55,19 @@ class KeyBody(Body):
         return self.id if len(found) == 1 else {"type": "CryptographicKey", **found}
 
 
+PublicKey = Annotated[KeyBody, BeforeValidator(as_object, json_schema_input_type=Address | KeyBody)]
+
+
 class IssuerBody(Body):
     """An issuer, whole."""
 
     id: Any = Field(None, exclude=True)
     name: Name
     url: WebAddress
-    email: Annotated[Name, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: Email | None = None
     description: Text | None = None
     image: Picture | None = None
-    public_key: Annotated[KeyBody, BeforeValidator(as_object)] | None = Field(None, alias="publicKey")
+    public_key: PublicKey | None = Field(None, alias="publicKey")
     revocation_list: Any = Field(None, alias="revocationList", exclude=True)
 
     def to_domain(self, id: str, now: datetime) -> domain.Issuer:
@@ -87,6 +93,9 @@ class CriteriaBody(Body):
         if not (self.id or self.narrative):
             raise ValueError("must have an id or a narrative")
         return self
+
+
+Criteria = Annotated[CriteriaBody, BeforeValidator(as_object, json_schema_input_type=Address | CriteriaBody)]
 
 
 class AlignmentBody(Body):
@@ -183,8 +192,8 @@ class AchievementBody(Body):
     id: Any = Field(None, exclude=True)
     name: Name
     description: Text
-    criteria: Annotated[CriteriaBody, BeforeValidator(as_object)]
-    issuer: Annotated[Name, BeforeValidator(as_id)]
+    criteria: Criteria
+    issuer: Reference
     creator: Any = Field(None, exclude=True)
     image: Picture | None = None
     tags: Annotated[list[Name], Few] = Field([], validation_alias=AliasChoices("tags", "tag"))
@@ -259,9 +268,7 @@ class CredentialBody(Body):
 
     id: Any = Field(None, exclude=True)
     recipient: RecipientBody
-    badge: Annotated[Name, BeforeValidator(as_id)] = Field(
-        validation_alias=AliasChoices("badge", "achievement")
-    )
+    badge: Reference = Field(validation_alias=AliasChoices("badge", "achievement"))
     issued_on: Time = Field(validation_alias=AliasChoices("issuedOn", "validFrom"))
     expires: Time | None = Field(None, validation_alias=AliasChoices("expires", "validUntil"))
     evidence: Annotated[Proofs, BeforeValidator(as_list)] = Field([])

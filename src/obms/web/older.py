@@ -59,6 +59,9 @@ def older_names(routers: Iterable[APIRouter], prefix: str) -> APIRouter:
             route.endpoint,
             methods=methods,
             status_code=route.status_code,
+            responses=route.responses,
+            response_class=route.response_class,
+            openapi_extra=route.openapi_extra,
             name=f"{route.name}_by_older_name",
         )
     return made

@@ -16,9 +16,11 @@ from pydantic import (
 )
 
 from obms import domain
+from obms.badges import people
 
 NAME_LIMIT, TEXT_LIMIT, URL_LIMIT, LIST_LIMIT, DEPTH_LIMIT = 500, 20_000, 2_000, 50, 16
-ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+")
+ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x20\x7f-\xa0<>\"{}|\\^`]+")
+WEB = r"[Hh][Tt][Tt][Pp][Ss]?:\/\/[^\s\x00-\x20\x7f-\xa0<>\"{}|\\^`]*"
 YEARS = range(1000, 9999)
 
 
@@ -83,10 +85,23 @@ def sound(value: Any, depth: int = 0) -> Any:
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT), AfterValidator(storable)]
 Text = Annotated[str, Field(min_length=1, max_length=TEXT_LIMIT), AfterValidator(storable)]
+# A pattern of its own before the validators, so that it stands in the OpenAPI document.
 Address = Annotated[
-    str, Field(min_length=1, max_length=URL_LIMIT), AfterValidator(storable), AfterValidator(_absolute)
+    str,
+    Field(min_length=1, max_length=URL_LIMIT, json_schema_extra={"pattern": f"^{ABSOLUTE.pattern}$"}),
+    AfterValidator(storable),
+    AfterValidator(_absolute),
 ]
-WebAddress = Annotated[Address, AfterValidator(_web)]
+WebAddress = Annotated[
+    str,
+    Field(min_length=1, max_length=URL_LIMIT, json_schema_extra={"pattern": f"^{WEB}$"}),
+    AfterValidator(storable),
+    AfterValidator(_absolute),
+    AfterValidator(_web),
+]
+Email = Annotated[
+    str, Field(min_length=1, max_length=NAME_LIMIT, pattern=people.EMAIL), AfterValidator(storable)
+]
 Time = Annotated[AwareDatetime, AfterValidator(_bounded)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$")]
 Token = Annotated[str, Field(max_length=TEXT_LIMIT, pattern=r"^[\w-]+\.[\w-]+\.[\w-]+$")]
@@ -111,7 +126,7 @@ class ImageBody(Body):
         return domain.Image(url=self.id, caption=self.caption)
 
 
-Picture = Annotated[ImageBody, BeforeValidator(as_object)]
+Picture = Annotated[ImageBody, BeforeValidator(as_object, json_schema_input_type=Address | ImageBody)]
 
 
 def picture(body: ImageBody | None) -> domain.Image | None:

@@ -1,5 +1,6 @@
 """Errors as answers: RFC 9457 problem JSON with the members that existing clients read."""
 
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,7 @@ from obms.databases.retiring import MOVED
 from obms.errors import DatabaseUnreachable, Gone, Invalid, ObmsError, TooManyRequests
 
 Members = dict[str, Any]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 RETRY_AFTER = "1"
 MOVED_AWAY = "25006"  # read-only: the database was moved, and this is what is left
 # undefined table, column, schema; what a database says whose content is being replaced or is another's
@@ -93,8 +95,23 @@ def messages_of(errors: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def of_http(request: Request, error: HTTPException) -> JSONResponse:
-    detail = str(error.detail)
-    return answer(request, error.status_code, detail, refusal(error.status_code, detail), error.headers)
+    detail, headers = str(error.detail), error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_of(request)):
+        headers = {"Allow": ", ".join(methods)}
+    return answer(request, error.status_code, detail, refusal(error.status_code, detail), headers)
+
+
+def methods_of(request: Request) -> list[str]:
+    """All that may be asked of a path; the framework tells of the first route only that has it."""
+    app: FastAPI = request.app
+    paths, path = app.openapi()["paths"], request.url.path
+    # `batch` in the place of an id is no id, so a path is first looked for as it is.
+    found: Members = paths.get(path) or next((paths[each] for each in paths if _is_like(path, each)), {})
+    return [method for method in METHODS if method.lower() in found]
+
+
+def _is_like(path: str, template: str) -> bool:
+    return re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path) is not None
 
 
 def of_database(request: Request, error: sa.exc.SQLAlchemyError) -> JSONResponse:

@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import cast
 
+import jwt
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from obms.app import Server
@@ -79,7 +80,8 @@ class Ready:
         missing = [id for id in ids if self.shelf.get(id) is None]
         if missing:
             for row in await self.watch.rows(missing):
-                self.shelf.put(row[0], _made_ready(row))
+                if kept := _made_ready(row):
+                    self.shelf.put(row[0], kept)
         return {id: kept for id in ids if (kept := self.shelf.get(id))}
 
 
@@ -125,9 +127,13 @@ def _wanted(scope: Scope) -> tuple[str, bytes] | None:
     return path[1], known
 
 
-def _made_ready(row: Row) -> Kept:
+def _made_ready(row: Row) -> Kept | None:
+    """None where what is kept is damaged: that is the route's to tell of."""
     _, proof, document = row
-    text = signatures.read_text(document) if proof == "jwt" else document
+    try:
+        text = signatures.write(signatures.read(document, proof)) if proof == "jwt" else document
+    except jwt.PyJWTError:
+        return None
     body = text.encode()
     etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
     headers = [

@@ -1,5 +1,6 @@
 """Status lists: each a signed credential whose id is its own address."""
 
+import json
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -7,9 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from obms.badges import access, statuses, tokens
+from obms.badges.keys import ED25519, RSA
 from obms.domain import Purpose
 from obms.errors import Invalid
 from obms.specs import Json, iso, issuer_did, status_list_url
+from obms.web.answers import JSON, NO_KEY, of_types
 from obms.web.context import (
     TheActor,
     ThePage,
@@ -93,7 +96,7 @@ def _issuer_of(body: ListBody, server: TheServer, actor: access.Actor) -> str:
     return next(iter(mine))
 
 
-@router.get("/status-lists/{list_id}")
+@router.get("/status-lists/{list_id}", responses=of_types(200, JSON, JWT_TYPE) | NO_KEY)
 def read_status_list(
     list_id: str,
     request: Request,
@@ -110,7 +113,9 @@ def read_status_list(
             document = statuses.sign_list(connection, server.site, found)
     headers = {"Cache-Control": f"max-age={(row['ttl'] or statuses.TTL) // 1000}", "Vary": "Accept"}
     if wants_token(request, format):
-        token = tokens.document_token(server.site, token_key(server, row["issuer_id"]), document)
+        token = tokens.document_token(
+            server.site, token_key(server, row["issuer_id"], RSA, ED25519), json.loads(document)
+        )
         return Response(token, media_type=JWT_TYPE, headers=headers)
     return Response(document, media_type="application/json", headers=headers)
 

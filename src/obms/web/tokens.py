@@ -3,8 +3,10 @@
 from fastapi import Request
 
 from obms.app import Server
-from obms.badges.keys import RSA, SigningKey, active_key, find_active
-from obms.web.context import reading, writing
+from obms.badges.keys import SigningKey, find_active
+from obms.domain import Algorithm
+from obms.errors import Conflict
+from obms.web.context import reading
 
 JWT_TYPE = "application/vc+jwt"
 
@@ -14,10 +16,14 @@ def wants_token(request: Request, wanted: str | None) -> bool:
     return wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", ""))
 
 
-def token_key(server: Server, issuer_id: str) -> SigningKey:
-    """The RSA key of an issuer. An issuer of an older version gets its own now; else nothing is locked."""
+def token_key(server: Server, issuer_id: str, *algorithms: Algorithm) -> SigningKey:
+    """The key in use of an issuer, of the first of these that it has one of; Conflict if it has none.
+
+    None is made: who only reads must not be able to write.
+    """
     with reading(server) as connection:
-        if found := find_active(connection, issuer_id, RSA):
-            return found
-    with writing(server) as connection:
-        return active_key(connection, server.site, issuer_id, RSA)
+        for algorithm in algorithms:
+            if found := find_active(connection, issuer_id, algorithm):
+                return found
+    wanted = " or ".join(algorithms)
+    raise Conflict(detail=f"The issuer {issuer_id} has no {wanted} key in use. `obms keys rotate` makes one")

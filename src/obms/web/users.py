@@ -11,10 +11,10 @@ from obms.badges.passwords import hash_password, is_right
 from obms.errors import Invalid, LoginRefused, NotFound
 from obms.gate import ADMIN
 from obms.specs import iso
-from obms.web.auth import Email, NewPassword, Password, UserBody, Username, shown_user
+from obms.web.auth import NewPassword, Password, UserBody, Username, shown_user
 from obms.web.context import TheActor, ThePage, TheServer, announce, reading, writing
 from obms.web.limits import client_of
-from obms.web.parts import Text, Time
+from obms.web.parts import Email, Text, Time
 
 router = APIRouter(prefix="/users", tags=["people"])
 ME = "me"

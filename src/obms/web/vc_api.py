@@ -14,6 +14,7 @@ from obms.badges.fetching import Visit
 from obms.domain import JoseName
 from obms.errors import Busy, Invalid
 from obms.specs import Json, issuer_did, issuer_url, vc
+from obms.web.answers import JSON, Responses
 from obms.web.context import TheActor, TheServer, read_id, reading, writing
 from obms.web.standing import ROLES
 
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/vc", tags=["VC-API"])
 TOKEN_LIMIT = 256 * 1024
 # What callers name a token by, in whichever of their options.
 TOKENS = ("jwt", "vc+jwt", "vc-jwt", "jwt_vc", "application/vc+jwt")
+NOT_VERIFIED: Responses = {400: {"description": "It does not verify.", "content": {JSON: {}}}}
 PROBLEMS: dict[exchange.Kind, tuple[str, str]] = {
     "malformed": ("https://www.w3.org/TR/vc-data-model#MALFORMED_VALUE_ERROR", "A value is malformed"),
     "proof": ("https://w3id.org/security#PROOF_VERIFICATION_ERROR", "The proof does not verify"),
@@ -90,13 +92,13 @@ def _alg(options: Options) -> JoseName | None:
     return options.alg or ("RS256" if wanted else None)
 
 
-@router.post("/credentials/verify")
+@router.post("/credentials/verify", responses=NOT_VERIFIED)
 def verify_credential(body: VerifyBody, server: TheServer) -> JSONResponse:
     with _desk(server) as desk:
         return _told(exchange.verify(desk, body.credential))
 
 
-@router.post("/presentations/verify")
+@router.post("/presentations/verify", responses=NOT_VERIFIED)
 def verify_presentation(body: VerifyPresentationBody, server: TheServer) -> JSONResponse:
     """Verify a presentation with its credentials, for the challenge and the domain in the options."""
     challenge, domain = body.options.challenge, body.options.domain
