@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from obms import migrations, schema
 from obms.databases import Database, writing
@@ -51,6 +52,11 @@ def checks(connection: sa.Connection) -> dict[str, set[str]]:
 
 def test_the_sum_of_the_migrations_is_the_schema(database: Database) -> None:
     assert differences(database) == []
+
+
+def test_the_revisions_are_those_that_alembic_knows_in_its_order() -> None:
+    known = ScriptDirectory.from_config(migrations._config()).walk_revisions()
+    assert list(migrations.REVISIONS) == [script.revision for script in known][::-1]
 
 
 def test_the_migrations_make_each_constraint_of_the_schema(database: Database, empty: Database) -> None:

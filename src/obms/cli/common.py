@@ -9,11 +9,14 @@ import typer
 from obms.errors import BackupDamaged, NotProven
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from obms.app import Server
     from obms.backup import Backups
-    from obms.backup.manifest import Verdict
+    from obms.backup.manifest import Check, Verdict
     from obms.backup.storage import Storage
     from obms.config import Settings
+    from obms.databases import Database
 
 NAME_HELP = "An id, a file name, a path to a file, or `latest`; of a store: its URL, `/`, and one of these."
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -47,9 +50,19 @@ def make_server(settings: "Settings") -> "Server":
 def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":
     """What backing up needs; events go to the log, or to nobody where the command itself tells."""
     from obms.app import open_backups, open_hook
-    from obms.web.probe import probe
 
-    return open_backups(settings, probe, open_hook(settings, logged=logged))
+    return open_backups(settings, _probe, open_hook(settings, logged=logged))
+
+
+def _probe(server_of: "Callable[[Database], Server]") -> "Callable[[Database], list[Check]]":
+    """The application's own proof, which is loaded when it is asked for: most commands prove nothing."""
+
+    def prove(database: "Database") -> "list[Check]":
+        from obms.web.probe import probe
+
+        return probe(server_of)(database)
+
+    return prove
 
 
 def open_storage(settings: "Settings", store: str | None) -> "Storage":

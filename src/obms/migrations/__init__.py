@@ -1,18 +1,24 @@
 """The schema's history: Alembic revisions that bring any older database to today's tables."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import digests, writing
 from obms.errors import DatabaseUnreachable, SchemaTooNew
 
+if TYPE_CHECKING:
+    from alembic.config import Config
 
-def _config() -> Config:
+# Alembic is loaded where a schema is changed: each command needs the names, and few need more than them.
+REVISIONS = tuple(sorted(path.stem[:4] for path in Path(__file__).parent.glob("versions/0*.py")))
+
+
+def _config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
@@ -20,14 +26,12 @@ def _config() -> Config:
 
 def newest() -> str:
     """The revision this program needs."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return REVISIONS[-1]
 
 
 def is_known(revision: str) -> bool:
     """Whether a database of this revision can be brought to today's."""
-    return any(
-        script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
-    )
+    return revision in REVISIONS
 
 
 def migrate(
@@ -37,6 +41,8 @@ def migrate(
 
     SchemaTooNew, with nothing changed, when either is not one of this program.
     """
+    from alembic import command
+
     if to != "head" and not is_known(to):
         raise SchemaTooNew(name=name, found=to, version=version)
     try:
