@@ -8,6 +8,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -165,6 +166,22 @@ def test_a_token_is_bound_to_the_issuer_its_key_and_its_claims() -> None:
         assert not judge(text).passed("signature"), text
     assert judge(as_token(credential(), header={})).is_valid
     assert judge(as_token(credential(), exp=1767225601)).error_code == "CREDENTIAL_EXPIRED"
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
+def test_an_issuer_may_be_a_did_jwk(algorithm: str) -> None:
+    key = KEY if algorithm == "EdDSA" else ec.generate_private_key(ec.SECP256R1())
+    public = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key())
+    name = "did:jwk:" + base64.urlsafe_b64encode(str(public).encode()).decode().rstrip("=")
+
+    def token(issuer: str, kid: str) -> str:
+        document = credential(issuer={"id": issuer, "type": ["Profile"], "name": "Elsewhere"})
+        return jwt.encode({**document, "iss": issuer}, key, algorithm=algorithm, headers={"kid": kid})
+
+    assert judge(token(name, f"{name}#0")).is_valid
+    for issuer, kid in ((name, f"{name}#1"), (DID, f"{name}#0"), (name[:-9], f"{name}#0"), ("did:jwk:", "")):
+        report = judge(token(issuer, kid))
+        assert failed(report)[0] == "issuer key", (issuer, kid)
 
 
 def test_the_list_of_the_issuer_is_asked_and_believed(web: Answering) -> None:

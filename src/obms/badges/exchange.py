@@ -17,8 +17,10 @@ from openvc.errors import OpenvcError
 from openvc.proof.data_integrity import CredentialNotYetValid, DataIntegrityProofSuite
 from openvc.verify import VerificationPolicy, verify_credential
 
-from obms.badges import Site, dids, graphs, keys, proofs, signatures
+from obms.badges import Site, dids, graphs, keys, proof_sets, proofs, related, signatures
 from obms.badges.fetching import Visit
+from obms.badges.foreign_keys import algorithms_of
+from obms.badges.inquiry import Fault
 from obms.badges.signers import open_signer
 from obms.domain import PURPOSES, JoseName
 from obms.errors import Invalid
@@ -115,22 +117,23 @@ def issue(
 def _require_said(desk: Desk, document: Json, signed: Json) -> None:
     """What is signed is the graph that the contexts make of a document: it must hold all of it."""
     if not graphs.defines_terms(document):
-        DataIntegrityProofSuite().verify(
-            signed,
-            resolver=desk.registry(),
-            extra_contexts=CONTEXTS,
-            check_temporal=False,
-            now=END_OF_TIME,
-        )
+        _require_proof(desk, signed)
     elif missing := graphs.unsaid(document, CONTEXTS):
         raise proofs.CannotBeSigned(f"no context says what {missing} is")
+
+
+def _require_proof(desk: Desk, signed: Json) -> None:
+    """The proof, whoever made it and whenever what it is on is valid."""
+    DataIntegrityProofSuite().verify(
+        signed, resolver=desk.registry(), extra_contexts=CONTEXTS, check_temporal=False, now=END_OF_TIME
+    )
 
 
 def verify(desk: Desk, held: Any) -> Report:
     """The report on a credential: an object with a proof, an envelope, or a token."""
     if isinstance(held, str):
         return _verify_token(desk, held)
-    form = _form(vcdm.held_complaints, held)
+    form = judge_form(vcdm.held_complaints, held)
     if form.errors or not isinstance(held, Mapping):
         return form
     if vcdm.ENVELOPED[0] in vcdm.types_of(held):
@@ -138,12 +141,12 @@ def verify(desk: Desk, held: Any) -> Report:
     return form + _verify_document(desk, dict(held))
 
 
-def _form(complaints: vcdm.Judge, document: Any) -> Report:
+def judge_form(complaints: vcdm.Judge, document: Any) -> Report:
     found = [Finding(kind="malformed", member=name, detail=text) for name, text in complaints(document)]
     return Report(checks=("form",), errors=tuple(found))
 
 
-def _failed(error: object) -> Report:
+def failed(error: object) -> Report:
     kind: Kind = "period" if isinstance(error, CredentialNotYetValid) else "proof"
     return Report(checks=("proof",), errors=(Finding(kind=kind, detail=str(error)),))
 
@@ -152,8 +155,10 @@ def _verify_token(desk: Desk, token: str) -> Report:
     try:
         document = _token_document(desk, token)
     except (jwt.InvalidTokenError, ValueError, OverflowError, *FAILURES) as error:
-        return _failed(error)
-    return Report(checks=("proof",)) + _form(vcdm.credential_complaints, document) + _standing(desk, document)
+        return failed(error)
+    form = judge_form(vcdm.credential_complaints, document)
+    # What is malformed has no times that could be read.
+    return Report(checks=("proof",)) + form + (Report() if form.errors else _standing(desk, document))
 
 
 def _token_document(desk: Desk, token: str) -> Json:
@@ -165,8 +170,7 @@ def _token_document(desk: Desk, token: str) -> Json:
     did, kid = vc.issuer_of(document) or "", jwt.get_unverified_header(token).get("kid")
     if kid is not None and str(kid).partition("#")[0] not in ("", did):
         raise signatures.BadSignature("the key is another issuer's")
-    public, algorithm = signatures.read_public(graphs.find_key(desk.registry(), did, kid, "assertionMethod"))
-    jwt.decode(token, public, algorithms=[algorithm], options=signatures.WITHOUT_TIME)
+    require_signed(desk, token, did, kid, "assertionMethod")
     for name, claim in (("validFrom", "nbf"), ("validUntil", "exp")):
         # A token may have a period where the credential in it has none.
         if isinstance(time := claims.get(claim), int) and name not in document:
@@ -175,6 +179,16 @@ def _token_document(desk: Desk, token: str) -> Json:
     if any(claims[name] != expected.get(name) for name in ("iss", "jti", "nbf", "exp") if name in claims):
         raise signatures.BadSignature("the registered claims contradict the credential")
     return document
+
+
+def require_signed(desk: Desk, token: str, did: str, kid: str | None, purpose: str) -> None:
+    """BadSignature, or an error of the library, unless a key of a DID that is for a purpose has signed it."""
+    pem = graphs.find_key(desk.registry(), did, kid, purpose)
+    try:
+        algorithms = algorithms_of(pem)
+    except Fault as error:
+        raise signatures.BadSignature(str(error)) from error
+    jwt.decode(token, pem, algorithms=algorithms, options=signatures.WITHOUT_TIME)
 
 
 def _policy(desk: Desk) -> VerificationPolicy:
@@ -186,18 +200,61 @@ def _verify_document(desk: Desk, document: Json) -> Report:
     said: Mapping[str, Any] = document
     warnings: tuple[str, ...] = ()
     try:
-        if graphs.defines_terms(document):
+        if len(vcdm.listed(document.get("proof"))) > 1:
+            said, warnings = _verify_set(desk, document)
+        elif graphs.defines_terms(document):
             said, warnings = _verify_graph(desk, document), (OWN_TERMS,)
         else:
             verify_credential(
                 document, policy=_policy(desk), resolver=desk.registry(), extra_contexts=CONTEXTS
             )
     except FAILURES as error:
-        return _failed(error)
-    return Report(checks=("proof",), warnings=warnings) + _standing(desk, said)
+        return failed(error)
+    proven = Report(checks=("proof",), warnings=warnings) + _in_use(desk, document)
+    return proven + _standing(desk, said)
+
+
+def _verify_set(desk: Desk, document: Json) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """All of several proofs must verify, whoever made them; one of them must be the issuer's own."""
+    registry = desk.registry()
+    alone = proof_sets.verify_chains(document, registry, CONTEXTS)
+    said: Mapping[str, Any] = document
+    warnings: tuple[str, ...] = ()
+    issuer = vc.issuer_of(document)
+    for single in alone:
+        if graphs.defines_terms(document):
+            node = graphs.verify(single, "assertionMethod", registry, CONTEXTS)
+            said, warnings, issuer = graphs.standing_of(node), (OWN_TERMS,), graphs.issuer_of(node)
+        else:
+            _require_proof(desk, single)
+    if issuer not in proof_sets.makers(document):
+        raise signatures.BadSignature("none of its proofs is the issuer's")
+    return said, warnings
+
+
+def _in_use(desk: Desk, document: Json) -> Report:
+    """Data Integrity, section 2.1: a proof may end before what it is on."""
+    ends = [each.get("expires") for each in vcdm.listed(document.get("proof")) if isinstance(each, Mapping)]
+    over = [end for end in ends if end is not None and not proof_sets.is_after(end, desk.site.clock())]
+    found = (Finding(kind="proof", detail=f"the proof was good until {end}") for end in over)
+    return Report(errors=tuple(found))
+
+
+def _related(document: Mapping[str, Any]) -> Report:
+    found = list(related.judge(document))
+    return Report(
+        errors=tuple(
+            Finding(kind="malformed", member="relatedResource", detail=f"{each.id} has another digest")
+            for each in found
+            if each.differs
+        ),
+        warnings=tuple(f"the digest of {each.id} was not compared" for each in found if not each.differs),
+    )
 
 
 def _verify_graph(desk: Desk, document: Json) -> Json:
+    if not proof_sets.is_plain(document.get("proof")):
+        raise signatures.BadSignature("its proof has members that are not known")
     node = graphs.verify(document, "assertionMethod", desk.registry(), CONTEXTS)
     method = str(document["proof"]["verificationMethod"])  # type: ignore[index]
     if graphs.issuer_of(node) != method.partition("#")[0]:
@@ -216,7 +273,8 @@ def _standing(desk: Desk, document: Mapping[str, Any]) -> Report:
         else:
             marks |= found
     errors += [Finding(kind="status", detail=f"set for {mark}") for mark in PURPOSES if mark in marks]
-    return Report(checks=("period", "status"), errors=tuple(errors), warnings=tuple(warnings))
+    told = Report(checks=("period", "status"), errors=tuple(errors), warnings=tuple(warnings))
+    return told + _related(document)
 
 
 def _out_of_time(document: Mapping[str, Any], now: datetime) -> Iterable[Finding]:
@@ -245,44 +303,3 @@ def _marks(desk: Desk, entry: Mapping[str, Any]) -> set[str] | None:
     query = sa.select(places.purpose, places.value)
     rows = desk.connection.execute(query.where(places.credential_id == there.scalar_subquery())).all()
     return {row.purpose for row in rows if row.value} if rows else None
-
-
-def verify_presentation(
-    desk: Desk, presentation: Mapping[str, Any], challenge: str | None, domain: str | None
-) -> Report:
-    """The report on a presentation and all that is in it.
-
-    A credential in it that has no proof is not refused: it is what the holder says, and a warning tells so.
-    """
-    report = _form(vcdm.presentation_complaints, presentation)
-    if report.errors:
-        return report
-    try:
-        _verify_holder(desk, dict(presentation), challenge, domain)
-    except FAILURES as error:
-        return report + _failed(error)
-    for number, held in enumerate(vcdm.listed(presentation.get("verifiableCredential"))):
-        if "proof" in held or vcdm.ENVELOPED[0] in vcdm.types_of(held):
-            report += verify(desk, held)
-        else:
-            report += Report(warnings=(f"verifiableCredential.{number} has no proof",))
-    return report + Report(checks=("proof",))
-
-
-def _verify_holder(desk: Desk, presentation: Json, challenge: str | None, domain: str | None) -> None:
-    if not graphs.defines_terms(presentation):
-        DataIntegrityProofSuite().verify(
-            presentation,
-            resolver=desk.registry(),
-            expected_proof_purpose="authentication",
-            expected_challenge=challenge,
-            expected_domain=domain,
-            now=desk.site.clock(),
-            extra_contexts=CONTEXTS,
-        )
-        return
-    graphs.verify(presentation, "authentication", desk.registry(), CONTEXTS)
-    proof = presentation["proof"]
-    for name, expected in (("challenge", challenge), ("domain", domain)):
-        if expected is not None and isinstance(proof, Mapping) and proof.get(name) != expected:
-            raise signatures.BadSignature(f"the {name} is another one")

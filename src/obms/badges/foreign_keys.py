@@ -7,7 +7,11 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from openbadgeslib.ob3.did import fetch_did_web_document, pem_for_kid, resolve_did
+from openvc.did.base import DidResolverRegistry
+from openvc.did.did_jwk import DidJwkResolver
+from openvc.errors import OpenvcError
 
+from obms.badges import graphs
 from obms.badges.fetching import Visit
 from obms.badges.inquiry import Fault
 from obms.badges.reading import id_of, listed, read_object
@@ -20,23 +24,32 @@ CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 def find_key(issuer: str, method: str | None, visit: Visit) -> str:
     """The key as PEM. Fault unless the issuer itself says that the key is its own.
 
-    An issuer is a `did:key`, a `did:web`, or a web address at which it names its keys.
+    An issuer is a `did:key`, a `did:jwk`, a `did:web`, or a web address at which it names its keys.
     """
     if method is not None and method.startswith("#"):
         method = issuer + method
     if issuer.startswith("did:key:"):
         return _of_did_key(issuer, method)
+    if issuer.startswith("did:jwk:"):
+        return _of_did_jwk(issuer, method)
     if issuer.startswith("did:web:"):
         return _of_did_web(issuer, method, visit)
     if issuer.startswith("https://"):
         return _of_address(issuer, method, visit)
-    raise Fault(f"the issuer {issuer[:200]} is neither a did:key, a did:web nor on https")
+    raise Fault(f"the issuer {issuer[:200]} is neither a did:key, a did:jwk, a did:web nor on https")
 
 
 def _of_did_key(issuer: str, method: str | None) -> str:
     if method is not None and method not in (issuer, f"{issuer}#{issuer.removeprefix('did:key:')}"):
         raise Fault(f"the key {method[:200]} is not the issuer's")
     return resolve_did(issuer).decode()
+
+
+def _of_did_jwk(issuer: str, method: str | None) -> str:
+    try:
+        return graphs.find_key(DidResolverRegistry([DidJwkResolver()]), issuer, method, "assertionMethod")
+    except OpenvcError as error:
+        raise Fault(f"the key of {issuer[:200]} cannot be read: {error}") from error
 
 
 def _of_did_web(issuer: str, method: str | None, visit: Visit) -> str:

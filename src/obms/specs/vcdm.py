@@ -14,6 +14,7 @@ TEXT_MEMBERS = {"@value", "@language", "@direction"}
 # Members whose values are objects of a type; those that need an id, and those that may have one.
 TYPED = ("credentialStatus", "credentialSchema", "refreshService", "termsOfUse", "evidence", "proof")
 WITH_ID = ("credentialSchema",)
+DIGESTS = {"digestSRI", "digestMultibase"}
 
 Complaints = Iterator[tuple[str, str]]
 Judge = Callable[[Any], Complaints]
@@ -29,6 +30,25 @@ def credential_complaints(document: Mapping[str, Any]) -> Complaints:
     for name in TYPED:
         for value in listed(document.get(name)):
             yield from _typed(name, value)
+    yield from _related(document.get("relatedResource"))
+
+
+def _related(value: object) -> Complaints:
+    """Section 5.3: objects, each with an id that no other has, and with a digest."""
+    ids = set[str]()
+    for resource in listed(value):
+        if not isinstance(resource, Mapping):
+            yield "relatedResource", "must be an object"
+            continue
+        id = resource.get("id")
+        if not isinstance(id, str) or not _is_url(id):
+            yield "relatedResource.id", "must be a URL"
+        elif id in ids:
+            yield "relatedResource.id", "must not be there twice"
+        else:
+            ids.add(id)
+        if not DIGESTS & {name for name, digest in resource.items() if digest and isinstance(digest, str)}:
+            yield "relatedResource", f"must have one of {', '.join(sorted(DIGESTS))}"
 
 
 def presentation_complaints(document: Mapping[str, Any]) -> Complaints:
@@ -49,12 +69,13 @@ def held_complaints(held: Any) -> Complaints:
     if not isinstance(held, Mapping):
         yield "", "must be an object"
     elif ENVELOPED[0] in types_of(held):
-        yield from _envelope(held)
+        yield from envelope_complaints(held)
     else:
         yield from credential_complaints(held)
 
 
-def _envelope(held: Mapping[str, Any]) -> Complaints:
+def envelope_complaints(held: Mapping[str, Any]) -> Complaints:
+    """What is secured stands in a data: URL."""
     if not str(held.get("id", "")).startswith("data:"):
         yield "id", "must be a data: URL"
     if not (contexts := listed(held.get("@context"))) or contexts[0] != CONTEXT:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from obms.app import Server
-from obms.badges import access, exchange
+from obms.badges import access, exchange, presentations
 from obms.badges.fetching import Visit
 from obms.domain import JoseName
 from obms.errors import Busy, Invalid
@@ -103,7 +103,7 @@ def verify_presentation(body: VerifyPresentationBody, server: TheServer) -> JSON
     """Verify a presentation with its credentials, for the challenge and the domain in the options."""
     challenge, domain = body.options.challenge, body.options.domain
     with _desk(server) as desk:
-        return _told(exchange.verify_presentation(desk, body.presentation, challenge, domain))
+        return _told(presentations.verify_presentation(desk, body.presentation, challenge, domain))
 
 
 @contextmanager
