@@ -1,5 +1,7 @@
 """The composition root: settings become objects here, and nowhere else."""
 
+# What not every command uses is imported where it is used: a backup must not wait for the web.
+
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -7,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 from sqlalchemy import Connection
@@ -16,7 +19,6 @@ from obms.backup import Backups, Probe
 from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
-from obms.backup.drill import Drilled, drill
 from obms.backup.drill_report import last_drill
 from obms.backup.encryption import Age, read_recipient
 from obms.backup.journal import FOLDER, Entry, Journal, Later
@@ -29,35 +31,31 @@ from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
 from obms.backup.staleness import is_stale, watch_staleness
 from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
-from obms.badges import Seal, Site
-from obms.badges.bringing import bring
-from obms.badges.carrying import carry_revocations
-from obms.badges.changes import word_of
-from obms.badges.closing import carry_closings, closings_since
-from obms.badges.examining import newest_moment
-from obms.badges.fetching import Fetcher
-from obms.badges.keys import check_keys
-from obms.badges.replaying import count_known, count_since, replay
-from obms.badges.standings import standings_since
+from obms.badges import Seal, Site, for_backups
 from obms.config import Settings, read_settings
 from obms.databases import Database
-from obms.databases.postgresql import Postgresql
-from obms.databases.sharing import writers
 from obms.databases.sqlite import Sqlite
 from obms.domain import PURPOSES, REVOCATION
 from obms.errors import ConfigurationError, StorageFailed
 from obms.gate import Gate
-from obms.looking import Finding, Scene
-from obms.looking.deep import look
-from obms.looking.health import BackupHealth
-from obms.looking.outside import visiting
-from obms.looking.samples import NOBODY, of_database, of_key
-from obms.looking.visit import Visit
-from obms.metrics import Measured, exposition, textfile
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
 
+if TYPE_CHECKING:
+    from obms.backup.drill import Drilled
+    from obms.badges.fetching import Fetcher
+    from obms.looking import Finding, Scene
+    from obms.looking.health import BackupHealth
+    from obms.looking.visit import Visit
+    from obms.metrics import Measured
+
 WORK = ".work"
+
+
+def _fetcher(allowed: tuple[str, ...] = ()) -> "Fetcher":
+    from obms.badges.fetching import Fetcher
+
+    return Fetcher(allowed=allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +70,28 @@ class Server:
     site: Site
     version: str
     admin_key: str | None = field(repr=False)
-    backup_health: Callable[[], BackupHealth]
+    backup_health: "Callable[[], BackupHealth]"
     metrics: Callable[[], bytes]
     keep: Callable[[Sequence[Entry]], None]
     needed_revision: str
     gate: Gate = field(default_factory=Gate)
-    look: Callable[[], list[Finding]] = list
-    fetcher: Fetcher = field(default_factory=Fetcher)
+    look: "Callable[[], list[Finding]]" = list
+    fetcher: "Fetcher" = field(default_factory=_fetcher)
 
 
 def open_database(settings: Settings, *, pooled: bool = False) -> Database:
     """The database of the settings; nothing is connected to yet."""
     if settings.kind() == "postgresql":
+        from obms.databases.postgresql import Postgresql
+
         return Postgresql(settings.postgresql_url(), bin_dir=settings.pg_bin_dir, pooled=pooled)
     return Sqlite(settings.sqlite_file, work=settings.backup_dir / WORK, pooled=pooled)
 
 
 def open_target(settings: Settings, url: str) -> tuple[Database, dict[str, str]]:
     """The database that `obms move --to` names, and the settings with which a server runs on it."""
+    from obms.databases.postgresql import Postgresql
+
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         database = Sqlite(path, work=settings.backup_dir / WORK)
@@ -146,8 +148,10 @@ def open_drill_schedule(settings: Settings) -> Schedule:
     return replace(open_schedule(settings), expression=settings.drill_schedule, setting="DRILL_SCHEDULE")
 
 
-def open_scene(settings: Settings, backups: Backups) -> Scene:
+def open_scene(settings: Settings, backups: Backups) -> "Scene":
     """What `status` and `doctor` look at."""
+    from obms.looking import Scene
+
     return Scene(
         backups=backups,
         schedule=open_schedule(settings),
@@ -160,8 +164,12 @@ def open_scene(settings: Settings, backups: Backups) -> Scene:
 
 
 @contextmanager
-def open_visit(settings: Settings, url: str | None, size: int) -> Iterator[Visit]:
+def open_visit(settings: Settings, url: str | None, size: int) -> "Iterator[Visit]":
     """What `verify-deployment` looks at; the credentials are named by the database, or by AUTH_API_KEY."""
+    from obms.looking.outside import visiting
+    from obms.looking.samples import NOBODY, of_database, of_key
+    from obms.looking.visit import Visit
+
     key, now = settings.auth_api_key, utc_now()
     with visiting(url or f"http://localhost:{settings.port}") as outside:
         outside.get("/health")
@@ -177,6 +185,9 @@ def keeps_schedule(settings: Settings) -> bool:
 
 
 def _server(settings: Settings, database: Database) -> Server:
+    from obms.databases.sharing import writers
+    from obms.metrics import exposition
+
     schedule, measured = open_schedule(settings), open_measured(settings)
     site = open_site(settings)
     journal = open_journal(settings, site, log_event)
@@ -198,11 +209,13 @@ def _server(settings: Settings, database: Database) -> Server:
         needed_revision=migrations.newest(),
         gate=settings.gate(),
         look=lambda: _look(settings, database),
-        fetcher=Fetcher(allowed=settings.fetch_allowed_origins),
+        fetcher=_fetcher(settings.fetch_allowed_origins),
     )
 
 
-def _look(settings: Settings, database: Database) -> list[Finding]:
+def _look(settings: Settings, database: Database) -> "list[Finding]":
+    from obms.looking.deep import look
+
     backups = replace(open_backups(settings, lambda _serve: _never_probe), database=database)
     return look(open_scene(settings, backups))
 
@@ -222,7 +235,9 @@ def open_journal(settings: Settings, site: Site, notify: Hook) -> Journal:
     )
 
 
-def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> BackupHealth:
+def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> "BackupHealth":
+    from obms.looking.health import BackupHealth
+
     storage, now = Folder(settings.backup_dir), utc_now()
     newest, record, drilled, problem = None, None, None, None
     try:
@@ -268,13 +283,21 @@ def open_hook(settings: Settings, *, logged: bool) -> Hook:
         clock=utc_now,
         report=report,
     )
-    file = settings.metrics_file
-    written = textfile(file, lambda: open_measured(settings), report) if file else no_event
-    return every(log, count, written, notices)
+    return every(log, count, _textfile(settings, report), notices)
 
 
-def open_measured(settings: Settings) -> Measured:
+def _textfile(settings: Settings, report: Hook) -> Hook:
+    if settings.metrics_file is None:
+        return no_event
+    from obms.metrics import textfile
+
+    return textfile(settings.metrics_file, lambda: open_measured(settings), report)
+
+
+def open_measured(settings: Settings) -> "Measured":
     """What the metrics are computed from."""
+    from obms.metrics import Measured
+
     return Measured(
         folder=settings.backup_dir,
         kind=settings.kind(),
@@ -288,9 +311,11 @@ def open_measured(settings: Settings) -> Measured:
     )
 
 
-def play_drill(backups: Backups, store: str | None = None) -> Drilled:
+def play_drill(backups: Backups, store: str | None = None) -> "Drilled":
     """A drill with the newest proven backup of a store."""
-    return drill(backups, newest_moment, store=store)
+    from obms.backup.drill import drill
+
+    return drill(backups, for_backups.newest_moment, store=store)
 
 
 def check_notices(settings: Settings) -> None:
@@ -325,7 +350,7 @@ def open_backups(
 
     def check(copy: Database) -> None:
         with copy.engine.connect() as connection:
-            check_keys(connection, site)
+            for_backups.check_keys(connection, site)
 
     return Backups(
         database=open_database(settings),
@@ -344,32 +369,20 @@ def open_backups(
             copy.engine, to=revision, name=name, version=version
         ),
         check_keys=check,
-        carry=_carry,
+        carry=for_backups.carry,
         later=Later(
             journal=open_journal(settings, site, notify),
-            entries_since=_entries_since,
-            replay=replay,
-            count_known=count_known,
-            count_since=count_since,
+            entries_since=for_backups.entries_since,
+            replay=for_backups.replay,
+            count_known=for_backups.count_known,
+            count_since=for_backups.count_since,
         ),
-        word_of=word_of,
-        bring=partial(bring, site=site),
+        word_of=for_backups.word_of,
+        bring=partial(for_backups.bring, site=site),
         clock=utc_now,
         notify=notify,
         timeout=settings.backup_timeout,
     )
-
-
-def _carry(old: Connection, new: Connection) -> int:
-    """What a restore takes over from the live database; how many revocations and suspensions."""
-    carry_closings(old, new)
-    return carry_revocations(old, new)
-
-
-def _entries_since(connection: Connection, since: datetime | None) -> Iterator[Entry]:
-    """What the journal has to hold."""
-    yield from standings_since(connection, since)
-    yield from closings_since(connection, since)
 
 
 def _chain(settings: Settings) -> Chain:
@@ -392,6 +405,9 @@ def retention(settings: Settings) -> Policy:
 
 def _server_of_copy(settings: Settings, copy: Database) -> Server:
     """The application as it would run on a restored copy, with a key that dies with it."""
+    from obms.databases.sharing import writers
+    from obms.looking.health import BackupHealth
+
     health = BackupHealth(newest_proven=None, age=None, next_run=None, last_run=None, stale=False)
     return Server(
         database=copy,
@@ -403,5 +419,5 @@ def _server_of_copy(settings: Settings, copy: Database) -> Server:
         metrics=lambda: b"",
         keep=lambda _entries: None,
         needed_revision=migrations.newest(),
-        fetcher=Fetcher(),
+        fetcher=_fetcher(),
     )

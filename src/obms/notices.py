@@ -1,17 +1,19 @@
 """Telling people what went wrong: webhooks, e-mail and chat by Apprise, and a dead man's switch."""
 
+# What tells is imported where something is told: most runs are not news.
+
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
-
-import httpx
-import stamina
 
 from obms.errors import ConfigurationError
 from obms.observe import Clock, Event, Hook
+
+if TYPE_CHECKING:
+    import httpx
 
 WEB = ("http", "https")
 REQUEST_SECONDS = 5.0
@@ -66,6 +68,8 @@ class Webhook:
     place: str
 
     def tell(self, event: Event, message: Mapping[str, Any]) -> None:
+        import httpx
+
         _taken(httpx.post(self.url, json=message, timeout=REQUEST_SECONDS))
 
 
@@ -77,6 +81,8 @@ class Heartbeat:
     place: str
 
     def tell(self, event: Event, message: Mapping[str, Any]) -> None:
+        import httpx
+
         url = httpx.URL(self.url)
         failed = url.copy_with(path=url.path.rstrip("/") + "/fail")
         _taken(httpx.get(url if event.ok else failed, timeout=REQUEST_SECONDS))
@@ -107,7 +113,7 @@ class Nobody:
         raise Undelivered(self.problem)
 
 
-def _taken(answer: httpx.Response) -> None:
+def _taken(answer: "httpx.Response") -> None:
     if not answer.is_success:
         raise Undelivered(f"it answered {answer.status_code}")
 
@@ -118,7 +124,7 @@ def open_teller(url: str) -> Teller:
     if scheme in WEB:
         return Webhook(url=url, place=_web_place(url))
     try:
-        import apprise  # noqa: PLC0415 - an extra
+        import apprise  # an extra
     except ImportError as error:
         raise ConfigurationError(
             detail=f"BACKUP_NOTIFY_URLS has a {scheme or 'nameless'} URL, and Apprise is not installed",
@@ -254,6 +260,9 @@ class _Try(Thread):
         self._bound = bound
 
     def run(self) -> None:
+        import httpx
+        import stamina
+
         again = stamina.retry_context(
             on=(httpx.HTTPError, Undelivered), attempts=ATTEMPTS, timeout=self._bound, wait_initial=0.2
         )

@@ -1,11 +1,11 @@
 """What happened, as frozen data, handed to hooks: the log today, metrics and notices beside it."""
 
+# structlog is imported where something is logged: most commands log nothing.
+
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-import structlog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,10 @@ def utc_now() -> datetime:
 
 def log_event(event: Event) -> None:
     """The hook that writes each event as one line to standard error."""
+    import structlog
+
+    if not structlog.is_configured():
+        configure_logging()
     logger = structlog.get_logger("obms")
     (logger.info if event.ok else logger.error)(event.name, **event.facts)
 
@@ -47,6 +51,8 @@ def no_event(_event: Event) -> None:
 
 def configure_logging() -> None:
     """Logs go to standard error, as lines of key=value, so that standard output stays the command's."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

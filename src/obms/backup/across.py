@@ -1,5 +1,7 @@
 """Loading an image into a scratch database of either kind; across the kinds its rows are copied."""
 
+# What copies rows is imported where they are copied: a server on SQLite loads no driver of PostgreSQL.
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +9,7 @@ from pathlib import Path
 from obms.backup import Backups
 from obms.backup.manifest import Check, Manifest
 from obms.databases import Database, Facts
-from obms.databases.copy_blocks import read_revision
-from obms.databases.postgresql import Postgresql
-from obms.databases.postgresql_filling import fill_postgresql
 from obms.databases.sqlite import Sqlite
-from obms.databases.sqlite_filling import fill_sqlite
 from obms.errors import BackupDamaged, DatabaseUnreachable
 
 SOURCE = "source.db"
@@ -67,16 +65,22 @@ def load(backups: Backups, scratch: Database, image: Image) -> Loaded:
 
 
 def _copy_rows(backups: Backups, scratch: Database, image: Image) -> Mapping[str, str]:
-    if isinstance(scratch, Postgresql):
+    if not isinstance(scratch, Sqlite):
         return _into_postgresql(backups, scratch, image)
-    assert isinstance(scratch, Sqlite)
+    from obms.databases.copy_blocks import read_revision
+    from obms.databases.sqlite_filling import fill_sqlite
+
     scratch.create()
     backups.make_tables(scratch, read_revision(image.path, name=image.name), image.name, image.version)
     fill_sqlite(scratch, image.path, name=image.name)
     return image.digests
 
 
-def _into_postgresql(backups: Backups, scratch: Postgresql, image: Image) -> Mapping[str, str]:
+def _into_postgresql(backups: Backups, scratch: Database, image: Image) -> Mapping[str, str]:
+    from obms.databases.postgresql import Postgresql
+    from obms.databases.postgresql_filling import fill_postgresql
+
+    assert isinstance(scratch, Postgresql)
     source = Sqlite(image.path.with_name(SOURCE), work=backups.work, pooled=True)
     source.load(image.path)
     try:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-import stamina
-
 from obms.backup import Backups
 from obms.backup.catalog import read_catalog
 from obms.backup.create import BEGUN_END, Meter
@@ -163,6 +161,8 @@ def _files(image: str) -> set[str]:
 
 def _patiently(store: Store, work: Callable[[], T]) -> T:
     """Try again after pauses that grow; a refusal, or damage, does not pass by waiting."""
+    import stamina  # with asyncio, and only where something is copied
+
     for attempt in stamina.retry_context(
         on=lambda error: isinstance(error, StorageFailed) and not isinstance(error, StoreRefused),
         attempts=store.options.attempts,

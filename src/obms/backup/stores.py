@@ -1,5 +1,7 @@
 """The other places that backups are copied to: each a URL, with what it asks for."""
 
+# The clients of object stores are imported where one is opened: most servers have none.
+
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -8,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from obms.backup.object_store import OPENERS, ObjectStore, open_object_store
 from obms.backup.storage import Folder, Storage
 from obms.errors import ConfigurationError
 
+SCHEMES = ("s3", "gs", "az")
 SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
 MB = 1 << 20
 
@@ -56,7 +58,11 @@ class Store:
 
     def lock(self, name: str, now: datetime) -> None:
         """Let nobody remove an object for `lock_days`, if there are any."""
-        if self.options.lock_days and isinstance(self.storage, ObjectStore) and self.storage.requests:
+        if not self.options.lock_days:
+            return
+        from obms.backup.object_store import ObjectStore
+
+        if isinstance(self.storage, ObjectStore) and self.storage.requests:
             self.storage.requests.lock(name, now + timedelta(days=self.options.lock_days))
 
 
@@ -97,6 +103,8 @@ def open_store(url: str, credentials: Mapping[str, Mapping[str, str]]) -> Store:
     if scheme == "file":
         _require_none(name, options, "endpoint", "region", "lock_days")
         return Store(name=name, storage=Folder(Path(unquote(urlsplit(name).path))), options=options)
+    from obms.backup.object_store import open_object_store
+
     given = {"endpoint": options.endpoint, "region": options.region}
     settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     storage = open_object_store(
@@ -143,7 +151,7 @@ def _name(url: str) -> str:
             detail=f"a {scheme} URL of BACKUP_STORES holds a user or a password",
             hint="Credentials stand in settings of their own, as AWS_SECRET_ACCESS_KEY or its _FILE.",
         )
-    if scheme not in (*OPENERS, "file") or not rest.strip("/") or (scheme == "file") != rest.startswith("/"):
+    if scheme not in (*SCHEMES, "file") or not rest.strip("/") or (scheme == "file") != rest.startswith("/"):
         raise ConfigurationError(
             detail=f"{place!r} is no store",
             hint="A folder, or file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.",

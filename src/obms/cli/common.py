@@ -35,9 +35,7 @@ StoreUrl = Annotated[
 
 def load_settings() -> "Settings":
     from obms.config import read_settings
-    from obms.observe import configure_logging
 
-    configure_logging()
     return read_settings()
 
 
