@@ -1,109 +1,126 @@
-"""Issuing many at once: what they share is looked up once, and all rows are written together."""
+"""Issuing many at once: what they share is looked up once, and all rows are written together.
+
+In three steps, of which the one in the middle takes the time and needs no database: a list of places
+is locked from when places are taken until the transaction ends.
+"""
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, partial
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from obms.badges import Site, keys, profiles, statuses
 from obms.badges.credentials import Kept
 from obms.badges.issuing import Order, credential_of, require_described, signed_row
-from obms.domain import Achievement, Algorithm, Issuer, StatusEntry
+from obms.domain import Achievement, Issuer, StatusEntry
 from obms.errors import ObmsError
 from obms.schema import credentials
 
+Allow = Callable[[str], None]
 Outcome = Kept | ObmsError
+ADD = sa.insert(credentials)  # made once
+Given = ParamSpec("Given")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ready:
-    """An order that may be issued, with what it refers to."""
+class Prepared:
+    """An order that may be issued, with all that signing it takes."""
 
     order: Order
     achievement: Achievement
     issuer: Issuer
+    key: keys.SigningKey
+    entries: tuple[StatusEntry, ...]
 
 
-def issue_many(
-    connection: sa.Connection, site: Site, orders: Sequence[Order], allow: Callable[[str], None]
-) -> list[Outcome]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A credential that is to be kept."""
+
+    row: dict[str, Any]
+    entries: tuple[StatusEntry, ...]
+
+
+def issue_many(connection: sa.Connection, site: Site, orders: Sequence[Order], allow: Allow) -> list[Outcome]:
     """Issue and keep each that can be; in their order, each kept credential or why there is none.
 
-    `allow` is asked for each issuer once, and raises the error of all that may not be issued for it.
+    `allow` raises the error of all that may not be issued for an issuer.
     """
-    shared = _Shared(connection, site, allow)
-    found = [shared.read(order) for order in orders]
-    ready = [each for each in found if isinstance(each, _Ready)]
-    counted = Counter(each.issuer.id for each in ready)
+    prepared = prepare(connection, site, [(order, allow) for order in orders])
+    return keep_all(connection, sign_all(site, prepared))
+
+
+def prepare(
+    connection: sa.Connection, site: Site, wanted: Sequence[tuple[Order, Allow]]
+) -> list[Prepared | ObmsError]:
+    """Look up what the orders need, and take their places: never given again, whatever follows."""
+    look_up = _look_up(connection)
+    found = [_attempt(look_up, order, allow) for order, allow in wanted]
+    counted = Counter(each[1].id for each in found if not isinstance(each, ObmsError))
     places = {
         id: iter(statuses.take_many(connection, site, id, count)) for id, count in sorted(counted.items())
     }
-    outcomes: list[Outcome] = []
-    entries: list[tuple[str, tuple[StatusEntry, ...]]] = []
-    rows: list[dict[str, Any]] = []
-    for each in found:
-        if isinstance(each, ObmsError):
-            outcomes.append(each)
-            continue
-        id, held = str(uuid.uuid4()), next(places[each.issuer.id])
-        try:
-            row = shared.sign(id, each, held)
-        except ObmsError as error:
-            outcomes.append(error)
-            continue
-        rows.append(row)
-        entries.append((id, held))
-        outcomes.append(Kept(**row))
-    if rows:
-        connection.execute(sa.insert(credentials), rows)
-        statuses.add_all_entries(connection, entries)
-    return outcomes
+    key = cache(partial(keys.active_key, connection, site))
+
+    def complete(order: Order, achievement: Achievement, issuer: Issuer) -> Prepared:
+        return Prepared(
+            order=order,
+            achievement=achievement,
+            issuer=issuer,
+            key=key(issuer.id, keys.algorithm_for(order.proof, order.alg)),
+            entries=next(places[issuer.id]),
+        )
+
+    return [
+        each if isinstance(each, ObmsError) else _attempt(complete, order, *each)
+        for (order, _), each in zip(wanted, found, strict=True)
+    ]
 
 
-class _Shared:
-    """What the orders of one batch have in common, looked up once."""
+def _look_up(connection: sa.Connection) -> Callable[[Order, Allow], tuple[Achievement, Issuer]]:
+    """What finds the achievement and the issuer of an order that is allowed, each once."""
+    find_achievement = cache(partial(profiles.find_achievement, connection))
+    find_issuer = cache(partial(profiles.find_issuer, connection))
 
-    def __init__(self, connection: sa.Connection, site: Site, allow: Callable[[str], None]) -> None:
-        self._connection, self._site, self._allow = connection, site, allow
-        self._found: dict[str, _Found | ObmsError] = {}
-        self._keys: dict[tuple[str, Algorithm], keys.SigningKey] = {}
+    def look_up(order: Order, allow: Allow) -> tuple[Achievement, Issuer]:
+        achievement = find_achievement(order.achievement_id)
+        allow(achievement.issuer_id)
+        issuer = find_issuer(achievement.issuer_id)
+        require_described(order.results, achievement)
+        return achievement, issuer
 
-    def read(self, order: Order) -> _Ready | ObmsError:
-        if order.achievement_id not in self._found:
-            self._found[order.achievement_id] = self._look_up(order.achievement_id)
-        found = self._found[order.achievement_id]
-        if isinstance(found, ObmsError):
-            return found
-        achievement, issuer = found
-        try:
-            require_described(order.results, achievement)
-        except ObmsError as error:
-            return error
-        return _Ready(order=order, achievement=achievement, issuer=issuer)
-
-    def _look_up(self, achievement_id: str) -> "_Found | ObmsError":
-        try:
-            achievement = profiles.find_achievement(self._connection, achievement_id)
-            self._allow(achievement.issuer_id)
-            return achievement, profiles.find_issuer(self._connection, achievement.issuer_id)
-        except ObmsError as error:
-            return error
-
-    def sign(self, id: str, ready: _Ready, entries: tuple[StatusEntry, ...]) -> dict[str, Any]:
-        """The whole row; Invalid for what cannot be signed."""
-        order, issuer = ready.order, ready.issuer
-        credential = credential_of(id, order, issuer, ready.achievement, entries)
-        row = signed_row(self._site, self._key(issuer.id, order), credential, order.proof)
-        return row | {"created_at": self._site.clock()}
-
-    def _key(self, issuer_id: str, order: Order) -> keys.SigningKey:
-        kind = issuer_id, keys.algorithm_for(order.proof, order.alg)
-        if kind not in self._keys:
-            self._keys[kind] = keys.active_key(self._connection, self._site, *kind)
-        return self._keys[kind]
+    return look_up
 
 
-_Found = tuple[Achievement, Issuer]
+def _attempt(work: Callable[Given, Done], *given: Given.args, **named: Given.kwargs) -> Done | ObmsError:
+    """What it gives, or the deliberate error that it raises."""
+    try:
+        return work(*given, **named)
+    except ObmsError as error:
+        return error
+
+
+def sign_all(site: Site, prepared: Iterable[Prepared | ObmsError]) -> list[Signed | ObmsError]:
+    """Sign each that can be."""
+    return [each if isinstance(each, ObmsError) else _attempt(_sign, site, each) for each in prepared]
+
+
+def _sign(site: Site, prepared: Prepared) -> Signed:
+    order, id = prepared.order, str(uuid.uuid4())
+    credential = credential_of(id, order, prepared.issuer, prepared.achievement, prepared.entries)
+    row = signed_row(site, prepared.key, credential, order.proof)
+    return Signed(row=row | {"created_at": site.clock()}, entries=prepared.entries)
+
+
+def keep_all(connection: sa.Connection, signed: Sequence[Signed | ObmsError]) -> list[Outcome]:
+    """Write the rows of what was signed."""
+    good = [each for each in signed if isinstance(each, Signed)]
+    if good:
+        connection.execute(ADD, [each.row for each in good])
+        statuses.add_all_entries(connection, [(each.row["id"], each.entries) for each in good])
+    return [each if isinstance(each, ObmsError) else Kept(**each.row) for each in signed]

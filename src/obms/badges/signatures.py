@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.types import Options
 from openbadgeslib.ob3 import OB3LdpVerifier, OB3VerificationError
 
-from obms.badges import data_integrity
+from obms.badges import compact, data_integrity
 from obms.domain import ProofKind
 from obms.specs import Json, vc
 
@@ -69,7 +69,9 @@ def _found_right(document: str, public_pem: str) -> Json | None:
 def _check_jwt(document: str, public_pem: str) -> Json:
     try:
         public, algorithm = read_public(public_pem)
-        claims = jwt.decode(document, public, algorithms=[algorithm], options=WITHOUT_TIME)
+        claims = compact.check(document, public, algorithm) or jwt.decode(
+            document, public, algorithms=[algorithm], options=WITHOUT_TIME
+        )
         credential = vc.jwt_document(claims)
         expected = vc.jwt_claims(credential)
     except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
@@ -93,7 +95,8 @@ def read_public(public_pem: str) -> tuple[Ed25519PublicKey | RSAPublicKey, str]:
 def read(document: str, proof: ProofKind) -> Json:
     """The credential of a document, its proof not checked."""
     if proof == "jwt":
-        return vc.jwt_document(jwt.decode(document, options={"verify_signature": False}))
+        claims = compact.read(document) or jwt.decode(document, options={"verify_signature": False})
+        return vc.jwt_document(claims)
     return dict(json.loads(document))
 
 

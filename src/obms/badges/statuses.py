@@ -111,51 +111,55 @@ def count_set(connection: sa.Connection, list_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-TAKE_PLACE = (
+TAKE = (
     sa.update(status_lists)
     .where(
         status_lists.c.id
         == _open_list(sa.bindparam("for_issuer"), sa.bindparam("for_purpose")).scalar_subquery(),
-        status_lists.c.next_index < status_lists.c.size,
+        status_lists.c.next_index + sa.bindparam("wanted") <= status_lists.c.size,
     )
-    .values(next_index=status_lists.c.next_index + 1)
+    .values(next_index=status_lists.c.next_index + sa.bindparam("wanted"))
     .returning(status_lists.c.id, status_lists.c.size, status_lists.c.next_index)
 )
 
 
-def _take_place(connection: sa.Connection, issuer_id: str, purpose: Purpose) -> StatusEntry | None:
-    """The next place of the open list; None if there is no list with room."""
-    wanted = {"for_issuer": issuer_id, "for_purpose": purpose}
-    found = connection.execute(TAKE_PLACE, wanted).one_or_none()
-    if found is None:
-        return None
-    position = scatter(found.id, found.size, found.next_index - 1)
-    return StatusEntry(purpose=purpose, list_id=found.id, position=position)
-
-
 def take_places(connection: sa.Connection, site: Site, issuer_id: str) -> tuple[StatusEntry, ...]:
     """A place for one new credential in a list of each purpose; never given again, whatever follows."""
-    entries = []
-    for purpose in PURPOSES:
-        entry = _take_place(connection, issuer_id, purpose)
-        while entry is None:
-            open_lists(connection, site, issuer_id)
-            entry = _take_place(connection, issuer_id, purpose)
-        entries.append(entry)
-    return tuple(entries)
+    return take_many(connection, site, issuer_id, 1)[0]
 
 
 def take_many(
     connection: sa.Connection, site: Site, issuer_id: str, count: int
 ) -> list[tuple[StatusEntry, ...]]:
     """As `take_places`, for so many new credentials."""
-    taken = [list(_take_many(connection, site, issuer_id, purpose, count)) for purpose in PURPOSES]
+    taken = [
+        _take_of_one(connection, issuer_id, purpose, count)
+        or list(_take_of_several(connection, site, issuer_id, purpose, count))
+        for purpose in PURPOSES
+    ]
     return list(zip(*taken, strict=True))
 
 
-def _take_many(
+def _take_of_one(
+    connection: sa.Connection, issuer_id: str, purpose: Purpose, count: int
+) -> list[StatusEntry]:
+    """The next places of the open list; none where it has no room for all."""
+    wanted = {"for_issuer": issuer_id, "for_purpose": purpose, "wanted": count}
+    found = connection.execute(TAKE, wanted).one_or_none()
+    return _places(found, purpose, found.next_index - count, found.next_index) if found else []
+
+
+def _places(row: sa.Row[Any], purpose: Purpose, first: int, end: int) -> list[StatusEntry]:
+    return [
+        StatusEntry(purpose=purpose, list_id=row.id, position=scatter(row.id, row.size, counter))
+        for counter in range(first, end)
+    ]
+
+
+def _take_of_several(
     connection: sa.Connection, site: Site, issuer_id: str, purpose: Purpose, count: int
 ) -> Iterator[StatusEntry]:
+    """What is left of the open list, and so on in new ones."""
     lists = status_lists
     query = sa.select(lists).where(lists.c.id == _open_list(issuer_id, purpose).scalar_subquery())
     while count > 0:
@@ -168,10 +172,11 @@ def _take_many(
         given = min(count, row.size - row.next_index)
         counted = sa.update(lists).where(lists.c.id == row.id).values(next_index=row.next_index + given)
         connection.execute(counted)
-        for counter in range(row.next_index, row.next_index + given):
-            position = scatter(row.id, row.size, counter)
-            yield StatusEntry(purpose=purpose, list_id=row.id, position=position)
+        yield from _places(row, purpose, row.next_index, row.next_index + given)
         count -= given
+
+
+ADD_ENTRIES = sa.insert(status_entries)
 
 
 def add_entries(connection: sa.Connection, credential_id: str, entries: tuple[StatusEntry, ...]) -> None:
@@ -180,7 +185,7 @@ def add_entries(connection: sa.Connection, credential_id: str, entries: tuple[St
 
 def add_all_entries(connection: sa.Connection, held: Iterable[tuple[str, tuple[StatusEntry, ...]]]) -> None:
     connection.execute(
-        sa.insert(status_entries),
+        ADD_ENTRIES,
         [
             {
                 "credential_id": credential_id,

@@ -20,6 +20,7 @@ from obms.web import (
     envelope,
     front,
     health,
+    issuance,
     issuers,
     layers,
     limits,
@@ -49,7 +50,8 @@ def create_app(server: Server) -> FastAPI:
     )
     api.state.server = server
     api.state.started = server.site.clock()
-    api.add_middleware(verdicts.Verdicts, server=server)  # the first is the innermost
+    api.add_middleware(issuance.Issuance, server=server)  # the first is the innermost
+    api.add_middleware(verdicts.Verdicts, server=server)
     api.add_middleware(ready.Ready, server=server)
     api.state.logins = limits.Logins(server.gate)
     guard(api, server)
