@@ -69,12 +69,15 @@ def _same_answers(client: httpx.Client, ids: list[str]) -> None:
         # All that every answer has, the one that is kept ready has too.
         assert made.headers.keys() <= kept.headers.keys()
         assert client.get(f"/v3/credentials/{id}").headers["etag"] == kept.headers["etag"]
+        # Were a body sent after HEAD, the next answer of the connection would begin with it.
+        head = client.head(f"/credentials/{id}")
+        assert (head.status_code, head.headers["etag"]) == (200, kept.headers["etag"])
         again = client.get(f"/credentials/{id}", headers={"If-None-Match": kept.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == kept.headers["etag"]
         other = client.get(f"/credentials/{id}", headers={"If-None-Match": '"another"'})
         assert other.content == kept.content
-        token = client.get(f"/credentials/{id}", headers={"Accept": "application/vc+jwt"})
+        token = client.get(f"/credentials/{id}", headers={"Accept": "Application/VC+JWT"})
         assert token.headers["content-type"].startswith("application/vc+jwt")
     assert client.get("/credentials/00000000-0000-4000-8000-000000000000").status_code == 404
 

@@ -139,11 +139,11 @@ def test_each_answer_has_a_request_id_and_keeps_a_sound_one(client: Client) -> N
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/issuers", "GET, POST"),
-        ("/issuers/x", "GET, PUT, DELETE"),
-        ("/v2/badge-classes/x/related", "GET, POST"),
-        ("/credentials/batch", "GET, POST"),
-        ("/version", "GET"),
+        ("/issuers", "GET, HEAD, POST"),
+        ("/issuers/x", "GET, HEAD, PUT, DELETE"),
+        ("/v2/badge-classes/x/related", "GET, HEAD, POST"),
+        ("/credentials/batch", "GET, HEAD, POST"),
+        ("/version", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_there_is_answered_with_all_that_are(

@@ -26,6 +26,7 @@ from obms.web import (
     limits,
     members,
     older,
+    plain,
     problems,
     published,
     ready,
@@ -79,6 +80,7 @@ def guard(api: FastAPI, server: Server) -> None:
         api.add_middleware(limits.RateLimit, gate=gate)
     https = server.site.base_url.startswith("https:")
     api.add_middleware(envelope.Envelope, origins=gate.origins, https=https)
+    api.add_middleware(plain.Plain)
     if gate.proxies:
         api.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(network) for network in gate.proxies])
 

@@ -13,6 +13,7 @@ from obms.badges.keys import ED25519, RSA
 from obms.badges.standings import read_standing
 from obms.domain import REVOCATION, ProofKind
 from obms.specs import Json, iso
+from obms.web.accepting import prefers
 from obms.web.answers import GONE, JSON, JWS_TYPE, NO_KEY, SIGNED, UNCHANGED, of_types
 from obms.web.context import (
     TheActor,
@@ -58,7 +59,7 @@ class Wish:
 
 
 def wish_of(request: Request, form: TheForm, format: Format = None) -> Wish:  # noqa: A002
-    return Wish(form=form, format=format, accepts_token=JWT_TYPE in request.headers.get("accept", ""))
+    return Wish(form=form, format=format, accepts_token=prefers(request, JWT_TYPE))
 
 
 TheWish = Annotated[Wish, Depends(wish_of)]
@@ -124,8 +125,14 @@ def read_credential(
     with reading(server) as connection:
         kept = find_standing(connection, id, wish.form)
         if not wish.is_token or (wish.form.signs and kept.proof == "jwt"):
-            return _answer(connection, wish, kept)
-    return _made_token(server, wish, kept)
+            return _by_accept(_answer(connection, wish, kept))
+    return _by_accept(_made_token(server, wish, kept))
+
+
+def _by_accept(response: Response) -> Response:
+    """Whoever keeps a copy is told that others who accept another form get another one."""
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 def _made_token(server: Server, wish: Wish, kept: credentials.Kept) -> Response:

@@ -10,6 +10,7 @@ from obms.app import Server
 from obms.badges.examining import is_listed
 from obms.schema import achievements, credentials, issuers, revocations
 from obms.web import health
+from obms.web.accepting import prefers
 from obms.web.answers import JSON, of_types
 from obms.web.context import TheServer, reading
 
@@ -36,15 +37,17 @@ dt {{ color: #57606a }} dd {{ margin: 0 }}
 @router.get("/", response_model=None, responses=of_types(200, JSON, "text/html"))
 def read_front(request: Request, server: TheServer) -> Response:
     """JSON, or a page where the browser asks for one."""
-    if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(page(server))
+    headers = {"Vary": "Accept"}
+    if prefers(request, "text/html"):
+        return HTMLResponse(page(server), headers=headers)
     return JSONResponse(
-        {
+        headers=headers,
+        content={
             "name": "openbadges-modular-server",
             "version": server.version,
             "specification": ["Open Badges 3.0", "Open Badges 2.0"],
             "documentation": f"{server.site.base_url}/docs",
-        }
+        },
     )
 
 

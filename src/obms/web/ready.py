@@ -122,7 +122,7 @@ def _wanted(scope: Scope) -> tuple[str, bytes] | None:
     for name, value in cast("Headers", scope["headers"]):
         if name == b"if-none-match":
             known = value
-        elif name == b"accept" and value != b"*/*" and any(form in value for form in OTHER_FORMS):
+        elif name == b"accept" and value != b"*/*" and any(form in value.lower() for form in OTHER_FORMS):
             return None
     return path[1], known
 

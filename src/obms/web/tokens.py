@@ -6,6 +6,7 @@ from obms.app import Server
 from obms.badges.keys import SigningKey, find_active
 from obms.domain import Algorithm
 from obms.errors import Conflict
+from obms.web.accepting import prefers
 from obms.web.context import reading
 
 JWT_TYPE = "application/vc+jwt"
@@ -13,7 +14,7 @@ JWT_TYPE = "application/vc+jwt"
 
 def wants_token(request: Request, wanted: str | None) -> bool:
     """Whether it is asked for by `?format=jwt`, or without one by the Accept header."""
-    return wanted == "jwt" or (wanted is None and JWT_TYPE in request.headers.get("accept", ""))
+    return wanted == "jwt" or (wanted is None and prefers(request, JWT_TYPE))
 
 
 def token_key(server: Server, issuer_id: str, *algorithms: Algorithm) -> SigningKey:
