@@ -108,7 +108,12 @@ def open_site(settings: Settings) -> Site:
     """What badges are signed for. Without SECRET_KEY it can verify and not sign."""
     seal = Seal(settings.secret()) if settings.secret_key else None
     named = PURPOSES if settings.credential_status_entries == "both" else (REVOCATION,)
-    return Site(base_url=settings.public_url(), seal=seal, clock=utc_now, named=named)
+    signers = {}
+    if settings.signers is not None:
+        from obms.badges.elsewhere import load_signers
+
+        signers = dict(load_signers(settings.signers))
+    return Site(base_url=settings.public_url(), seal=seal, clock=utc_now, named=named, signers=signers)
 
 
 def open_signer(settings: Settings) -> Signer | None:

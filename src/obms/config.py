@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         default=None, description="Seals the signing keys. Keep a copy apart from the backups."
     )
+    signers: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = Field(
+        default=None,
+        description="Who signs with keys that are kept elsewhere: `package.module:callable`, which gives a "
+        "`Signer` for the id of each.",
+    )
     auth_api_key: SecretStr | None = Field(default=None, description="An API key with the role admin.")
     auth_api_keys: Entries = Field(
         default={},

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from obms.badges import Seal, Site
 from obms.domain import Algorithm, JoseName, ProofKind
-from obms.errors import Invalid, KeyDamaged, NotFound
+from obms.errors import Invalid, KeyDamaged, KeyMissing, NotFound
 from obms.schema import signing_keys
 from obms.specs import issuer_did
 
@@ -88,6 +88,11 @@ def read_private(algorithm: str, plain: bytes) -> PrivateKey:
 
 def unseal(seal: Seal, key: SigningKey) -> PrivateKey:
     """The private part. KeyMissing if it was sealed with another SECRET_KEY, KeyDamaged if it is damaged."""
+    if not key.sealed_private:
+        raise KeyMissing(
+            detail=f"the private part of the key {key.id} is kept elsewhere",
+            hint="Set SIGNERS to where the signer of this key is.",
+        )
     plain = seal.open(bytes(key.sealed_private), key.id)
     try:
         return read_private(key.algorithm, plain)
@@ -178,6 +183,11 @@ def make_keys(connection: sa.Connection, site: Site, issuer_id: str) -> None:
 
 def rotate(connection: sa.Connection, site: Site, issuer_id: str, algorithm: Algorithm) -> SigningKey:
     """Retire the key in use and give the new one; badges of the old one go on to verify."""
+    retire_active(connection, site, issuer_id, algorithm)
+    return active_key(connection, site, issuer_id, algorithm)
+
+
+def retire_active(connection: sa.Connection, site: Site, issuer_id: str, algorithm: Algorithm) -> None:
     connection.execute(
         sa.update(signing_keys)
         .where(
@@ -187,7 +197,6 @@ def rotate(connection: sa.Connection, site: Site, issuer_id: str, algorithm: Alg
         )
         .values(retired_at=site.clock())
     )
-    return active_key(connection, site, issuer_id, algorithm)
 
 
 def retire(connection: sa.Connection, site: Site, key_id: str) -> tuple[SigningKey, bool]:

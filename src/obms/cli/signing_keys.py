@@ -3,7 +3,9 @@
 # Imports stand in the commands that need them, so that `--help` answers at once.
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -100,6 +102,47 @@ def retire(
             access.record(connection, server.site, actor, "key.retire", retired.id)
     row = _as_json(retired, server.site.base_url)
     show(row, _line(row), as_json=as_json)
+
+
+@app.command()
+def adopt(
+    issuer: Annotated[str, typer.Argument(help=ISSUER_HELP)],
+    key: Annotated[str, typer.Argument(help="Id of the key, a UUID that SIGNERS knows.")],
+    public: Annotated[Path, typer.Argument(help="File of its public part, as PEM.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Sign with a key whose private part is kept elsewhere (SIGNERS); the one in use is retired.
+
+    Example: obms keys adopt ISSUER 5f0f4a52-3b36-4a0e-9f3a-2b8f6a1f9b11 public.pem
+    """
+    from obms.badges import access, elsewhere
+    from obms.badges.profiles import find_issuer
+    from obms.databases import writing
+
+    server = make_server(load_settings())
+    actor = access.Actor(id="obms keys adopt", is_admin=True)
+    pem, id, issuer_id = _read(public), str(_uuid(key)), _bare(issuer)
+    with writing(server.database.engine) as connection:
+        find_issuer(connection, issuer_id)
+        adopted = elsewhere.adopt(connection, server.site, issuer_id, id, pem)
+        access.record(connection, server.site, actor, "key.adopt", id, {"issuer": issuer_id})
+    row = _as_json(adopted, server.site.base_url)
+    show(row, _line(row), as_json=as_json)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read as PEM: {error}") from error
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no UUID") from error
 
 
 def _bare(issuer: str) -> str:
