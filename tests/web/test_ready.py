@@ -179,12 +179,12 @@ def test_the_shelf_keeps_so_many_bytes_of_one_version() -> None:
     shelf = Shelf(limit=100)
     shelf.accept("first")
     for name in "abc":
-        shelf.put(name, Kept(body=bytes(40), etag=b"", headers=[]))
+        shelf.put(name, Kept(body=bytes(40), etag=b"", headers=()))
     assert [shelf.get(name) is not None for name in "abc"] == [False, True, True]
     assert shelf.bytes == 80
     shelf.accept("first")
     assert shelf.get("c") is not None
     shelf.accept("second")
     assert (shelf.get("c"), shelf.bytes) == (None, 0)
-    shelf.put("large", Kept(body=bytes(101), etag=b"", headers=[]))
+    shelf.put("large", Kept(body=bytes(101), etag=b"", headers=()))
     assert (shelf.get("large"), shelf.bytes) == (None, 0)

@@ -4,6 +4,8 @@ import re
 
 import pytest
 import sqlalchemy as sa
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from obms.badges import Site, api_keys
 from obms.schema import user_roles, users
@@ -134,6 +136,22 @@ def test_each_answer_has_a_request_id_and_keeps_a_sound_one(client: Client) -> N
     assert client.get("/version", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     forged = client.get("/version", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", forged)
+
+
+def test_the_log_names_a_request_by_the_id_of_its_answer(one: Client) -> None:
+    badge = one.add_achievement()
+    with one.app.state.server.write() as connection:
+        connection.exec_driver_sql("DROP TABLE revocations")
+        connection.exec_driver_sql("DROP TABLE status_entries")
+    with capture_logs(processors=[merge_contextvars]) as logged:
+        answers = [
+            one.get(f"/credentials/{UNKNOWN}"),
+            one.get("/issuers/x"),
+            one.post("/credentials", order(badge)),
+        ]
+    assert [answer.status_code for answer in answers] == [503, 404, 503]
+    named = [answer.headers["x-request-id"] for answer in answers if answer.is_server_error]
+    assert [line["request_id"] for line in logged] == named
 
 
 @pytest.mark.parametrize(

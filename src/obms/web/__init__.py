@@ -53,6 +53,7 @@ def create_app(server: Server) -> FastAPI:
     api.state.started = server.site.clock()
     api.add_middleware(issuance.Issuance, server=server)  # the first is the innermost
     api.add_middleware(verdicts.Verdicts, server=server)
+    api.add_middleware(envelope.Named)
     api.add_middleware(ready.Ready, server=server)
     api.state.logins = limits.Logins(server.gate)
     guard(api, server)

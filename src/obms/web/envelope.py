@@ -1,7 +1,7 @@
 """Around each request: its id, bounds on its body, other origins, and the headers every answer has."""
 
+import random
 import re
-import secrets
 from collections.abc import Iterable
 
 import structlog
@@ -20,12 +20,15 @@ DEPTH_LIMIT = 64
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # A string that does not end is read to the end of the body once, so that no body is read twice.
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
+# One of them announces a body.
+OF_BODIES = (b"content-length", b"transfer-encoding")
 OPAQUE = ("multipart/", "image/", "application/octet-stream")
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+POLICY = b"content-security-policy"
 DOCS_POLICY = (
-    "default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
-    "img-src 'self' data: https://fastapi.tiangolo.com; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' https://cdn.jsdelivr.net"
+    b"default-src 'none'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    b"img-src 'self' data: https://fastapi.tiangolo.com; "
+    b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' https://cdn.jsdelivr.net"
 )
 DOCS = ("/docs", "/redoc")
 HEADERS = (
@@ -33,7 +36,7 @@ HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"cross-origin"),
-    (b"content-security-policy", PAGE_POLICY.encode()),
+    (POLICY, PAGE_POLICY.encode()),
 )
 HTTPS = (b"strict-transport-security", b"max-age=31536000")
 PRIVATE = (b"cache-control", b"no-store")
@@ -70,14 +73,14 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         asked = dict(scope["headers"])
+        path: str = scope["path"]
         request_id = _request_id(asked.get(b"x-request-id", b"").decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
         wanted = [(b"x-request-id", request_id.encode()), *self._fixed]
-        if b"authorization" in asked or b"x-api-key" in asked or scope["path"].startswith("/auth/"):
+        if b"authorization" in asked or b"x-api-key" in asked or path.startswith("/auth/"):
             wanted.append(PRIVATE)
-        if scope["path"].startswith(DOCS):
-            wanted.insert(0, (b"content-security-policy", DOCS_POLICY.encode()))
+        if path.startswith(DOCS):
+            wanted = [(name, DOCS_POLICY if name == POLICY else value) for name, value in wanted]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -85,10 +88,25 @@ class Envelope:
             await send(message)
 
         app = self._shared if b"origin" in asked else self.app
-        if scope["path"].endswith(UPLOADS):
+        if path.endswith(UPLOADS):
             # Whatever it is called, it is judged by its content where it is read.
             asked[b"content-type"] = b"application/octet-stream"
-        await app(scope, bounded(receive, scope["path"], asked), send_with_headers)
+        if asked.keys().isdisjoint(OF_BODIES):
+            await app(scope, receive, send_with_headers)
+        else:
+            await app(scope, bounded(receive, path, asked), send_with_headers)
+
+
+class Named:
+    """The ASGI middleware that has the log name the request by its id; what is kept ready logs nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if request_id := scope.get("state", {}).get("request_id"):
+            structlog.contextvars.bind_contextvars(request_id=request_id)
+        await self.app(scope, receive, send)
 
 
 def complete(
@@ -97,16 +115,14 @@ def complete(
     """The headers, and those of the wanted ones that the answer did not choose itself."""
     found = list(headers)
     names = {name for name, _ in found}
-    for name, value in wanted:
-        if name not in names:
-            names.add(name)
-            found.append((name, value))
-    return found
+    return found + [header for header in wanted if header[0] not in names]
 
 
 def _request_id(given: str) -> str:
     """The client's own id where it is one that can stand in a log, else a new one."""
-    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    if given and REQUEST_ID.fullmatch(given):
+        return given
+    return f"{random.getrandbits(128):032x}"
 
 
 def bounded(receive: Receive, path: str, asked: dict[bytes, bytes]) -> Receive:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from obms.app import Server
 from obms.badges import signatures
-from obms.databases.watching import Row
+from obms.databases.watching import Row, Unwatched
 from obms.web.gathering import Gathering
 
 KEPT_BYTES = 16 * 1024 * 1024
@@ -40,7 +40,7 @@ class Kept:
 
     body: bytes
     etag: bytes
-    headers: Headers
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 class Ready:
@@ -61,11 +61,20 @@ class Ready:
             await self._live(scope, receive, send)
             return
         if self.began and scope["type"] == "http" and (wanted := _wanted(scope)):
-            kept = await self.gathering.find(wanted[0])
+            kept = await self._find(wanted[0])
             if kept is not None:
                 await _answer(kept, wanted[1], send)
                 return
         await self.app(scope, receive, send)
+
+    async def _find(self, id: str) -> Kept | None:
+        if self.watch.slow:
+            return await self.gathering.find(id)
+        try:
+            self.shelf.accept(await self.watch.look())
+        except Unwatched:
+            return None
+        return self.shelf.get(id) or await self.gathering.find(id)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.began = True
@@ -136,14 +145,14 @@ def _made_ready(row: Row) -> Kept | None:
         return None
     body = text.encode()
     etag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
-    headers = [
+    headers = (
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"etag", etag),
         # A copy may be kept, and is asked for each time: it may be revoked since.
         (b"cache-control", b"no-cache"),
         (b"vary", b"Accept"),
-    ]
+    )
     return Kept(body=body, etag=etag, headers=headers)
 
 
@@ -153,6 +162,5 @@ async def _answer(kept: Kept, known: bytes, send: Send) -> None:
         await send({"type": "http.response.start", "status": 304, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
         return
-    # A copy: whoever stands around adds to it.
-    await send({"type": "http.response.start", "status": 200, "headers": kept.headers.copy()})
+    await send({"type": "http.response.start", "status": 200, "headers": kept.headers})
     await send({"type": "http.response.body", "body": kept.body})
