@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from obms.errors import BackupDamaged
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: gzip, with the largest window
 LEVEL = 3  # of 0 to 3: within a tenth of the size of `gzip -6`, many times as fast
+QUICK_LEVEL = 2  # nearly twice as fast as 3, and a tenth larger
 WORKERS = 2
 STEP = 1 << 20
 
@@ -37,11 +38,14 @@ class Gzip:
     name = "gzip"
     ending = ".gz"
 
+    def __init__(self, level: int = LEVEL) -> None:
+        self._level = level
+
     def encode(self, plain: Chunks) -> Chunks:
         with ThreadPoolExecutor(WORKERS) as pool:
             waiting: deque[Future[bytes]] = deque()
             for chunk in plain:
-                waiting.append(pool.submit(isal_zlib.compress, chunk, LEVEL, GZIP_WINDOW))
+                waiting.append(pool.submit(isal_zlib.compress, chunk, self._level, GZIP_WINDOW))
                 if len(waiting) > 2 * WORKERS:
                     yield waiting.popleft().result()
             yield from (part.result() for part in waiting)
@@ -103,6 +107,12 @@ class Chain:
     def known(self) -> dict[str, Codec]:
         """Every codec that can be undone, by its name."""
         return {codec.name: codec for codec in (*self.codecs, *self.others)}
+
+    @property
+    def quick(self) -> "Chain":
+        """The same chain in a hurry: its images are larger, and decoded by the same codecs."""
+        codecs = (Gzip(QUICK_LEVEL) if isinstance(codec, Gzip) else codec for codec in self.codecs)
+        return replace(self, codecs=tuple(codecs))
 
     def encode(self, plain: Chunks) -> Chunks:
         for codec in self.codecs:

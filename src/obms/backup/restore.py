@@ -304,7 +304,8 @@ def _save_live(backups: Backups) -> str | None:
     if not backups.database.exists():
         return None
     try:
-        return create(backups, reason=SAFETY).id
+        # The server waits for it, and the next restore takes its place.
+        return create(replace(backups, chain=backups.chain.quick), reason=SAFETY).id
     except (BackupFailed, DatabaseUnreachable) as error:
         if not backups.database.damaged():
             raise
