@@ -7,7 +7,7 @@ import pytest
 
 from obms.databases import Database
 from obms.observe import configure_logging
-from tests.deployment import Deployment
+from tests.deployment import Deployment, Templates
 from tests.postgres import Server, running_server
 from tests.s3_server import S3Server, running_s3
 
@@ -32,25 +32,31 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """What the tests of this process copy their servers from; all of it goes with the process."""
+    return Templates(folder=tmp_path_factory.mktemp("templates"))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates) -> Iterator[Deployment]:
     """A migrated, empty server in a folder of its own, on each kind of database."""
     server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    with Deployment.made(tmp_path, server) as made:
+    with Deployment.made(tmp_path, server, like=templates.find(server)) as made:
         yield made
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Deployment]:
+def sqlite(tmp_path: Path, templates: Templates) -> Iterator[Deployment]:
     """The same on SQLite alone."""
-    with Deployment.made(tmp_path, None) as made:
+    with Deployment.made(tmp_path, None, like=templates.find(None)) as made:
         yield made
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path, postgres: Server) -> Iterator[Deployment]:
+def postgresql(tmp_path: Path, postgres: Server, templates: Templates) -> Iterator[Deployment]:
     """The same on PostgreSQL alone."""
-    with Deployment.made(tmp_path, postgres) as made:
+    with Deployment.made(tmp_path, postgres, like=templates.find(postgres)) as made:
         yield made
 
 
@@ -61,19 +67,19 @@ def database(deployment: Deployment) -> Database:
 
 
 @pytest.fixture
-def stocked(deployment: Deployment) -> Deployment:
+def stocked(deployment: Deployment, templates: Templates) -> Deployment:
     """A server of each kind with badges in it."""
-    deployment.seed()
+    deployment.become(templates.find(deployment.postgres, Deployment.seed))
     return deployment
 
 
 @pytest.fixture
-def stocked_sqlite(sqlite: Deployment) -> Deployment:
-    sqlite.seed()
+def stocked_sqlite(sqlite: Deployment, templates: Templates) -> Deployment:
+    sqlite.become(templates.find(None, Deployment.seed))
     return sqlite
 
 
 @pytest.fixture
-def stocked_postgresql(postgresql: Deployment) -> Deployment:
-    postgresql.seed()
+def stocked_postgresql(postgresql: Deployment, templates: Templates) -> Deployment:
+    postgresql.become(templates.find(postgresql.postgres, Deployment.seed))
     return postgresql

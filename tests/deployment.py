@@ -5,9 +5,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -67,9 +67,8 @@ class Deployment:
     postgres: Server | None
 
     @classmethod
-    @contextmanager
-    def made(cls, folder: Path, postgres: Server | None) -> Iterator["Deployment"]:
-        """A migrated, empty one; its database is dropped at the end."""
+    def make(cls, folder: Path, postgres: Server | None, *, like: "Deployment | None" = None) -> "Deployment":
+        """A migrated, empty one, or a copy of another."""
         name = f"test_{uuid4().hex[:12]}"
         environment = {
             "SECRET_KEY": SECRET,
@@ -82,24 +81,40 @@ class Deployment:
             environment["DATABASE_URL"] = postgres.url(name)
         with _environment(environment):
             database = open_database(read_settings())
-        database.create()
-        migrate(database.engine)
-        yield cls(folder=folder, environment=environment, database=database, postgres=postgres)
-        database.engine.dispose()
+        made = cls(folder=folder, environment=environment, database=database, postgres=postgres)
+        if like is not None:
+            made.become(like)
+        else:
+            database.create()
+            migrate(database.engine)
+        return made
+
+    @classmethod
+    @contextmanager
+    def made(
+        cls, folder: Path, postgres: Server | None, *, like: "Deployment | None" = None
+    ) -> Iterator["Deployment"]:
+        """As `make`; its database is dropped at the end."""
+        made = cls.make(folder, postgres, like=like)
+        yield made
+        made.database.engine.dispose()
         if postgres is not None and postgres.running():
-            _drop_databases(postgres, name)
+            _drop_databases(postgres, str(made.database.engine.url.database))
 
     def become(self, other: "Deployment") -> None:
         """Hold what another one of the same kind holds: its rows and its backups."""
         for each in (self, other):
             each.database.engine.dispose()
-        shutil.copytree(other.backup_dir, self.backup_dir, dirs_exist_ok=True)
+        if other.backup_dir.exists():
+            shutil.copytree(other.backup_dir, self.backup_dir, dirs_exist_ok=True)
         if self.postgres is None:
             shutil.copytree(other.folder / "data", self.folder / "data", dirs_exist_ok=True)
             return
         name, template = (str(each.database.engine.url.database) for each in (self, other))
-        self.postgres.psql(f'DROP DATABASE "{name}"')
-        self.postgres.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+        self.postgres.execute(
+            f'DROP DATABASE IF EXISTS "{name}"',
+            f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY',
+        )
 
     @property
     def settings(self) -> Settings:
@@ -179,7 +194,28 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
         yield
 
 
+Fill = Callable[[Deployment], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Templates:
+    """Servers made once in a process, for its tests to copy: to make one takes longer than many a test."""
+
+    folder: Path
+    made: dict[tuple[bool, Fill | None], Deployment] = field(default_factory=dict)
+
+    def find(self, postgres: Server | None, fill: Fill | None = None) -> Deployment:
+        """A migrated one of this kind, empty or filled."""
+        kind = postgres is not None, fill
+        if kind not in self.made:
+            folder = self.folder / str(len(self.made))
+            self.made[kind] = Deployment.make(folder, postgres)
+            if fill is not None:
+                fill(self.made[kind])
+        return self.made[kind]
+
+
 def _drop_databases(postgres: Server, name: str) -> None:
     """The database, and those that its restores have put beside it."""
-    for found in postgres.psql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'").split():
-        postgres.psql(f'DROP DATABASE "{found}" WITH (FORCE)')
+    found = postgres.psql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'").split()
+    postgres.execute(*(f'DROP DATABASE "{each}" WITH (FORCE)' for each in found))

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
+import psycopg
+
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 UNPRIVILEGED = "nobody"
@@ -70,6 +72,12 @@ class Server:
             encoding="utf-8",
         )
         return result.stdout.rstrip("\n")
+
+    def execute(self, *statements: str) -> None:
+        """Statements on the whole server, without the time that a program takes to start."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
     def start(self) -> None:
         """Start it and wait until it answers; RuntimeError, with the end of its log, if it does not."""

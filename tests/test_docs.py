@@ -2,7 +2,7 @@
 
 A line that starts with `$ ` is typed into a shell that runs through the whole page; the lines below it
 are what it must print on standard output, where `...` stands for anything. Each page has a new server
-with samples.
+with samples, a copy of one that is made once.
 """
 
 import os
@@ -89,14 +89,20 @@ class Shell:
         self.process.communicate()
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[tuple[Shell, int]]:
-    """A server with samples in `folder`, and a shell beside it; the port it listens on."""
-    port = _free_port()
-    environment = _environment(port)
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The folder of a server with samples, to be copied, and the port that its badges name."""
+    folder, port = tmp_path_factory.mktemp("samples"), _free_port()
     assert write_settings(folder / ".env")
     for command in (("migrate",), ("seed", "--credentials", str(first_run.SAMPLES))):
-        subprocess.run([PROGRAMS / "obms", *command], cwd=folder, env=environment, check=True)
+        subprocess.run([PROGRAMS / "obms", *command], cwd=folder, env=_environment(port), check=True)
+    return folder, port
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[Shell]:
+    """The server in `folder`, and a shell beside it."""
+    environment = _environment(port)
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [PROGRAMS / "obms", "serve"], cwd=folder, env=environment, stdout=log, stderr=log
@@ -104,7 +110,7 @@ def server(folder: Path) -> Iterator[tuple[Shell, int]]:
     shell = Shell(folder, environment)
     try:
         _wait_until_it_answers(process, port)
-        yield shell, port
+        yield shell
     finally:
         shell.close()
         process.terminate()
@@ -159,8 +165,9 @@ def matches(wanted: str, printed: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
-    with server(tmp_path) as (shell, port):
+def test_what_a_page_shows_is_what_happens(page: Path, samples: tuple[Path, int], tmp_path: Path) -> None:
+    template, port = samples
+    with server(shutil.copytree(template, tmp_path / "server"), port) as shell:
         for step in steps_of(page.read_text(encoding="utf-8").replace("localhost:3000", f"localhost:{port}")):
             printed, status = shell.type(step.command)
             said = shell.log.read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def test_a_store_that_fails_is_told_by_its_name(full: Deployment) -> None:
     before = metrics(full)
     blocked = full.folder / "blocked"
     blocked.write_text("a file, where a folder is wanted", encoding="utf-8")
-    full.environment["BACKUP_STORES"] += f" {blocked}/store"
+    full.environment["BACKUP_STORES"] += f" {blocked}/store?attempts=1"
     assert full.obms("backup", "run").code == 9
     found = metrics(full)
     states = {label: value for (name, label), value in found.items() if name == "obms_backup_store_success"}

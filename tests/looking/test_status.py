@@ -34,7 +34,7 @@ def of(server: Deployment, name: str, **settings: str) -> Mapping[str, Any]:
 @pytest.fixture
 def well(stocked: Deployment) -> Deployment:
     """A server with nothing to mend."""
-    stocked.environment |= WELL | {"BACKUP_STORES": str(stocked.folder / "far")}
+    stocked.environment |= WELL | {"BACKUP_STORES": f"{stocked.folder}/far?attempts=1"}
     stocked.made_backup()
     assert stocked.obms("drill").code == 0
     return stocked
@@ -42,7 +42,7 @@ def well(stocked: Deployment) -> Deployment:
 
 @pytest.fixture
 def well_sqlite(stocked_sqlite: Deployment) -> Deployment:
-    stocked_sqlite.environment |= WELL | {"BACKUP_STORES": str(stocked_sqlite.folder / "far")}
+    stocked_sqlite.environment |= WELL | {"BACKUP_STORES": f"{stocked_sqlite.folder}/far?attempts=1"}
     stocked_sqlite.made_backup()
     return stocked_sqlite
 

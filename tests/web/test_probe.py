@@ -15,16 +15,21 @@ from obms.errors import KeyMissing
 from obms.schema import credentials as credential_table
 from obms.schema import images, revocations, signing_keys, status_entries, status_lists
 from obms.web.probe import probe
-from tests.deployment import Deployment
+from tests.deployment import Deployment, Templates
 
 Judge = Callable[[], dict[str, Check]]
 
 
+def seed(server: Deployment) -> None:
+    """Badges of both proofs."""
+    server.seed(40, number=1, proof="jwt")
+    server.seed(6, number=2, proof="data-integrity")
+
+
 @pytest.fixture
-def server(deployment: Deployment) -> Iterator[Server]:
+def server(deployment: Deployment, templates: Templates) -> Iterator[Server]:
     """A server with badges of both proofs."""
-    deployment.seed(40, number=1, proof="jwt")
-    deployment.seed(6, number=2, proof="data-integrity")
+    deployment.become(templates.find(deployment.postgres, seed))
     server = deployment.application
     yield server
     server.database.engine.dispose()

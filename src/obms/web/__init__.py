@@ -1,9 +1,11 @@
 """The HTTP API: the application for a server, and what uvicorn starts."""
 
 import gc
+from functools import cache
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from obms import app
@@ -47,7 +49,6 @@ def create_app(server: Server) -> FastAPI:
         title="openbadges-modular-server",
         summary="An Open Badges server whose database cannot be lost",
         version=server.version,
-        generate_unique_id_function=_operation_id,
     )
     api.state.server = server
     api.state.started = server.site.clock()
@@ -58,20 +59,28 @@ def create_app(server: Server) -> FastAPI:
     api.state.logins = limits.Logins(server.gate)
     guard(api, server)
     problems.install(api)
+    api.router.routes.extend(_routes())
+    return api
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """All routes. None depends on the server, so that each proof in a process finds them made."""
+    every = APIRouter(generate_unique_id_function=_operation_id)
     # Before the routes of one credential, of which `batch` is no id.
     for prefix in PREFIXES:
         for router in (batch.router, older.older_names((batch.router,), prefix)):
-            api.include_router(router, prefix=prefix)
+            every.include_router(router, prefix=prefix)
     for module in (front, health, published, assets, version2, auth, users, audit, vc_api):
-        api.include_router(module.router)
+        every.include_router(module.router)
     resources = (issuers.router, achievements.router, credentials.router, status_lists.router)
     for prefix in PREFIXES:
         pictures = baked.router2 if prefix == "/v2" else baked.router
         for router in (*resources, pictures, older.older_names((*resources, pictures), prefix)):
-            api.include_router(router, prefix=prefix)
-        api.include_router(members.router, prefix=prefix)
-        api.include_router(verify.router, prefix=prefix)
-    return api
+            every.include_router(router, prefix=prefix)
+        every.include_router(members.router, prefix=prefix)
+        every.include_router(verify.router, prefix=prefix)
+    return tuple(every.routes)
 
 
 def guard(api: FastAPI, server: Server) -> None:
