@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
+import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 from starlette.types import Message, Send
 
 from obms.databases import writing
 from obms.schema import audit_events, credentials, status_lists
-from obms.web import create_app
+from obms.web import create_app, issuance
 from tests.deployment import API_KEY, Deployment
 from tests.security.people import Person, add_person, expired_key, revoked_key
 from tests.web.conftest import Client, order
@@ -136,6 +137,15 @@ async def ask_in_pieces(client: Client, body: dict[str, object], send: Send) -> 
         return {"type": "http.request", "body": piece, "more_body": not text.endswith(piece)}
 
     await client.app(scope, receive, send)
+
+
+def test_what_takes_long_to_sign_is_issued_by_itself(one: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other writers of SQLite would wait for it."""
+    badge = one.add_achievement()
+    monkeypatch.setattr(issuance, "SIGN_SECONDS", 0.0)
+    answers = ask_together(one, [(API_KEY, order(badge))] * 3)
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert len({answer.headers["location"] for answer in answers}) == 3
 
 
 def test_what_is_told_is_committed(client: Client, deployment: Deployment) -> None:

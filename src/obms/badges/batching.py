@@ -6,7 +6,7 @@ is locked from when places are taken until the transaction ends.
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
@@ -52,7 +52,7 @@ def issue_many(connection: sa.Connection, site: Site, orders: Sequence[Order], a
     `allow` raises the error of all that may not be issued for an issuer.
     """
     prepared = prepare(connection, site, [(order, allow) for order in orders])
-    return keep_all(connection, sign_all(site, prepared))
+    return keep_all(connection, [sign(site, each) for each in prepared])
 
 
 def prepare(
@@ -105,9 +105,9 @@ def _attempt(work: Callable[Given, Done], *given: Given.args, **named: Given.kwa
         return error
 
 
-def sign_all(site: Site, prepared: Iterable[Prepared | ObmsError]) -> list[Signed | ObmsError]:
-    """Sign each that can be."""
-    return [each if isinstance(each, ObmsError) else _attempt(_sign, site, each) for each in prepared]
+def sign(site: Site, prepared: Prepared | ObmsError) -> Signed | ObmsError:
+    """The order signed, or why it cannot be."""
+    return prepared if isinstance(prepared, ObmsError) else _attempt(_sign, site, prepared)
 
 
 def _sign(site: Site, prepared: Prepared) -> Signed:

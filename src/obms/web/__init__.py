@@ -1,6 +1,8 @@
 """The HTTP API: the application for a server, and what uvicorn starts."""
 
+import ctypes
 import gc
+from contextlib import suppress
 from functools import cache
 
 from fastapi import APIRouter, FastAPI
@@ -41,6 +43,7 @@ from obms.web import (
 )
 
 PREFIXES = ("", "/v3", "/v2")
+ARENA_MAX, ARENAS = -8, 2  # M_ARENA_MAX of malloc.h
 
 
 def create_app(server: Server) -> FastAPI:
@@ -98,9 +101,16 @@ def guard(api: FastAPI, server: Server) -> None:
 def create() -> FastAPI:
     """What `uvicorn --factory obms.web:create` calls in each worker."""
     configure_logging()
+    share_arenas()
     api = create_app(app.open_server_from_environment())
     gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
     return api
+
+
+def share_arenas() -> None:
+    """Glibc keeps memory for each thread apart, and whatever a request once took stays with its thread."""
+    with suppress(AttributeError):  # another C library has none
+        ctypes.CDLL(None).mallopt(ARENA_MAX, ARENAS)
 
 
 def _operation_id(route: APIRoute) -> str:

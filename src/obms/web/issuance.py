@@ -7,6 +7,7 @@ way, and what is refused, goes to the application, which judges it alone: it has
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ NOT_AWAITED = "SET LOCAL synchronous_commit TO off"
 NOT_AWAITED = "SET LOCAL synchronous_commit TO off"
 # Who was just answered often asks again.
 MOMENT = 0.002
+# A hundred times what most take. The application goes on with the late ones, one by one.
+SIGN_SECONDS = 0.1
+LATE = ObmsError()
 Told = Kept | sa.exc.SQLAlchemyError | None
 
 
@@ -111,16 +115,24 @@ def issue_together(server: Server, asked: Sequence[Asked]) -> Sequence[Told]:
             wanted = [(one.order, partial(_allow, actors[one.key])) for one in asked]
             prepared = batching.prepare(connection, server.site, wanted)
             if server.database.kind == "sqlite":
-                written += _keep(connection, server, asked, actors, batching.sign_all(server.site, prepared))
+                written += _keep(connection, server, asked, actors, _sign(server, prepared))
             else:
                 connection.exec_driver_sql(NOT_AWAITED)
         if not written:
-            signed = batching.sign_all(server.site, prepared)
+            signed = _sign(server, prepared)
             with server.write() as connection:
                 written += _keep(connection, server, asked, actors, signed)
     except sa.exc.SQLAlchemyError as error:
         return [error if written else None] * len(asked)
     return written
+
+
+def _sign(
+    server: Server, prepared: Sequence[batching.Prepared | ObmsError]
+) -> list[batching.Signed | ObmsError]:
+    """As many as can be signed soon: on SQLite all other writers wait meanwhile."""
+    end = time.monotonic() + SIGN_SECONDS
+    return [batching.sign(server.site, each) if time.monotonic() < end else LATE for each in prepared]
 
 
 def _keep(
