@@ -213,6 +213,8 @@ sa.Index(
     sqlite_where=status_entries.c.value,
     postgresql_where=status_entries.c.value,
 )
+# A condition that finds them by this index: SQLite does not take it for `value = 1`, as a Boolean is written.
+BIT_IS_SET: sa.ColumnElement[bool] = sa.literal_column("status_entries.value")
 
 # What was revoked or suspended, when and why; a lifted suspension leaves, a revocation never does.
 revocations = sa.Table(

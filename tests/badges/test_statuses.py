@@ -45,6 +45,21 @@ def test_a_revocation_shows_in_the_state_and_in_the_signed_list(
     assert _served(connection, site, row.list_id) == {row.position}
 
 
+def test_the_bits_that_are_set_are_found_by_their_index(connection: sa.Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        pytest.skip("the planner of PostgreSQL goes by statistics")
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(
+        connection, "before_cursor_execute", lambda _c, _cursor, sql, values, *_: asked.append((sql, values))
+    )
+    statuses.set_positions(connection, "a list")
+    statuses.count_set(connection, "a list")
+    examining.lists_to_check(connection)
+    for sql, values in asked.copy():
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+        assert any("ix_status_entries_set" in step.detail for step in plan), (sql, plan)
+
+
 def test_revoking_twice_keeps_the_first_reason(connection: sa.Connection, site: Site) -> None:
     _, achievement = add_profiles(connection, site)
     id = issue(connection, site, achievement)

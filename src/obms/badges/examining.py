@@ -20,6 +20,7 @@ from obms.badges.statuses import DELETED
 from obms.domain import PURPOSES, REVOCATION, ProofKind, Purpose
 from obms.errors import ObmsError
 from obms.schema import (
+    BIT_IS_SET,
     achievements,
     endorsements,
     images,
@@ -121,9 +122,7 @@ def broken_references(connection: sa.Connection) -> list[str]:
         ~sa.exists().where(entries.c.credential_id == table.c.id, entries.c.purpose == purpose)
         for purpose in PURPOSES
     ]
-    orphans = sa.select(sa.func.count()).select_from(
-        entries.outerjoin(table, table.c.id == entries.c.credential_id)
-    )
+    gone = ~sa.exists().where(table.c.id == entries.c.credential_id)
     marked = (
         sa.exists()
         .select_from(bits := status_entries.alias())
@@ -141,9 +140,9 @@ def broken_references(connection: sa.Connection) -> list[str]:
             "credentials lack a place in a list": sa.select(sa.func.count())
             .select_from(table)
             .where(sa.or_(*placeless)),
-            "places are of credentials that are gone, and nothing is set there": orphans.where(
-                table.c.id.is_(None), ~marked
-            ),
+            "places are of credentials that are gone, and nothing is set there": sa.select(sa.func.count())
+            .select_from(entries)
+            .where(gone, ~marked),
             "credentials are signed by another issuer's key": _foreign(signing_keys),
             "credentials are for another issuer's achievement": _foreign(achievements),
             "lists have given more places than they count": sa.select(sa.func.count())
@@ -185,9 +184,7 @@ def misplaced(connection: sa.Connection, kept: credentials.Kept, document: Json)
 
 def lists_to_check(connection: sa.Connection) -> list[sa.RowMapping]:
     """Some lists of each purpose, those with the most bits set first."""
-    bits = sa.select(sa.func.count()).where(
-        status_entries.c.list_id == status_lists.c.id, status_entries.c.value
-    )
+    bits = sa.select(sa.func.count()).where(status_entries.c.list_id == status_lists.c.id, BIT_IS_SET)
     found: list[sa.RowMapping] = []
     for purpose in PURPOSES:
         query = sa.select(status_lists.c.id, status_lists.c.purpose, status_lists.c.issuer_id)

@@ -15,7 +15,7 @@ from obms.badges import Site, keys, proofs
 from obms.badges.signers import open_signer
 from obms.domain import PURPOSES, REVOCATION, SUSPENSION, Purpose, Status, StatusEntry
 from obms.errors import Conflict, NotFound
-from obms.schema import credentials, issuers, revocations, status_entries, status_lists
+from obms.schema import BIT_IS_SET, credentials, issuers, revocations, status_entries, status_lists
 from obms.specs import issuer_did, status_list_url
 
 LIST_SIZE = 131_072
@@ -107,7 +107,7 @@ def add_list(
 
 def count_set(connection: sa.Connection, list_id: str) -> int:
     """How many bits of a list are set."""
-    query = sa.select(sa.func.count()).where(status_entries.c.list_id == list_id, status_entries.c.value)
+    query = sa.select(sa.func.count()).where(status_entries.c.list_id == list_id, BIT_IS_SET)
     return int(connection.execute(query).scalar_one())
 
 
@@ -340,9 +340,7 @@ def sign_list(connection: sa.Connection, site: Site, list_id: str) -> str:
 
 
 def set_positions(connection: sa.Connection, list_id: str) -> list[int]:
-    query = sa.select(status_entries.c.position).where(
-        status_entries.c.list_id == list_id, status_entries.c.value
-    )
+    query = sa.select(status_entries.c.position).where(status_entries.c.list_id == list_id, BIT_IS_SET)
     return list(connection.execute(query).scalars())
 
 
