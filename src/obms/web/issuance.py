@@ -34,8 +34,6 @@ PATHS = ("/credentials", "/v3/credentials")
 SIZE_LIMIT = 64 * 1024  # what is read in the event loop takes less than a millisecond or so
 LONGEST_LENGTH = len(str(SIZE_LIMIT))
 MEMBERS = 32  # of one turn, so that nobody waits for long
-# What is committed later is on the disk no sooner than what was committed before.
-NOT_AWAITED = "SET LOCAL synchronous_commit TO off"
 # What is committed after it is on the disk no sooner than this.
 NOT_AWAITED = "SET LOCAL synchronous_commit TO off"
 # Who was just answered often asks again.
