@@ -1,6 +1,10 @@
 """Fixtures that every test may use: a PostgreSQL per process, and servers to try things on."""
 
+import os
+import re
+import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,39 @@ from obms.observe import configure_logging
 from tests.deployment import Deployment, Templates
 from tests.postgres import Server, running_server
 from tests.s3_server import S3Server, running_s3
+
+# Where one kind of database tells as much as the other, each test is asked of one, drawn anew each day.
+EITHER = re.compile(
+    r"tests/(web|badges|looking|cli|security)/"
+    r"|tests/backup/test_(diff|picking|encryption|rekey|verdicts|notices|drill|pruning|forgetting)"
+    r"|tests/backup/test_(restoring_from_stores|wrong_content)"
+)
+KIND = re.compile("sqlite|postgresql")
+FAULT = re.compile(r"test_[bkrs]\d+_")
+# Told to the processes that run the tests, which must all draw the same.
+os.environ.setdefault("OBMS_TEST_DAY", datetime.now(UTC).date().isoformat())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--both", action="store_true", help="Ask every test of both kinds of database.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not drawn today; a fault of the list is always played on both."""
+    if config.getoption("--both"):
+        return
+    left_out = [item for item in items if isinstance(item, pytest.Function) and _is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _is_left_out(item: pytest.Function) -> bool:
+    callspec = getattr(item, "callspec", None)
+    kind = callspec.params.get("deployment") if callspec else None
+    if kind is None or not EITHER.match(item.nodeid) or FAULT.match(item.name):
+        return False
+    drawn = zlib.crc32(f"{os.environ['OBMS_TEST_DAY']} {KIND.sub('', item.nodeid)}".encode()) % 2
+    return bool(kind != ("sqlite", "postgresql")[drawn])
 
 
 @pytest.fixture(scope="session", autouse=True)

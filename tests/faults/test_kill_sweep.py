@@ -86,7 +86,7 @@ def test_b4_a_backup_killed_at_any_point_leaves_the_truth(
     with_a_backup(deployment, forking)
     known, points = rehearse(forking, Scene.of(deployment), BACKUP)
     share = 0.6 if deployment.postgres is None else 0.08
-    sweep(known, BACKUP, shots.choose(points, share=share, drawn=4), judge_backup)
+    sweep(known, BACKUP, shots.choose(points, share=share, drawn=2), judge_backup)
 
 
 def test_r4_a_restore_killed_at_any_point_leaves_the_old_or_the_new_database(
@@ -100,7 +100,7 @@ def test_r4_a_restore_killed_at_any_point_leaves_the_old_or_the_new_database(
     switch = "pwrite64 .*/data/openbadges.db-wal" if deployment.postgres is None else "send .*ALTER DATABASE"
     assert any(re.match(switch, point) for point in points)
     share = 1.0 if deployment.postgres is None else 0.12
-    sweep(known, RESTORE, shots.choose(points, share=share, drawn=4), judge_restore)
+    sweep(known, RESTORE, shots.choose(points, share=share, drawn=2), judge_restore)
 
 
 def test_r4_a_restore_to_no_database_killed_at_any_point_can_be_tried_again(
@@ -125,4 +125,4 @@ def test_r4_a_restore_over_a_damaged_database_killed_at_any_point_loses_nothing(
     assert (scene.kept / "data" / "openbadges.db-wal").stat().st_size
     known, points = rehearse(forking, scene, RESTORE, damaged=held)
     assert known.old is None
-    sweep(known, RESTORE, shots.choose(points, share=1, drawn=4), judge_restore)
+    sweep(known, RESTORE, shots.choose(points, share=1, drawn=2), judge_restore)
