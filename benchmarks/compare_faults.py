@@ -55,7 +55,7 @@ def play(case: Case, server: Server, folder: Path) -> Iterator[Outcome]:
     print(f"{number}. {case.title}")
     for name, side in (("scripts", case.theirs), ("obms", case.ours)):
         deployment = case.on(folder / f"{number}-{name}", server, f"case_{number}_{name}")
-        deployment.prepare(CREDENTIALS)
+        deployment.prepare(CREDENTIALS, "--proof", "jwt")
         outcome = side(deployment)
         verdict = "right" if outcome.right else "WRONG"
         said = outcome.said.replace(str(folder), "...")

@@ -1,5 +1,6 @@
 """Fixtures that every test may use: a PostgreSQL per process, and servers to try things on."""
 
+import gc
 import os
 import re
 import zlib
@@ -16,15 +17,16 @@ from tests.postgres import Server, running_server
 from tests.s3_server import S3Server, running_s3
 
 # Where one kind of database tells as much as the other, each test is asked of one, drawn anew each day.
-EITHER = re.compile(
-    r"tests/(web|badges|looking|cli|security)/"
-    r"|tests/backup/test_(diff|picking|encryption|rekey|verdicts|notices|drill|pruning|forgetting)"
-    r"|tests/backup/test_(restoring_from_stores|wrong_content)"
-)
+EITHER = re.compile("tests/(web|badges|looking|cli|security|backup)/")
 KIND = re.compile("sqlite|postgresql")
 FAULT = re.compile(r"test_[bkrs]\d+_")
 # Told to the processes that run the tests, which must all draw the same.
 os.environ.setdefault("OBMS_TEST_DAY", datetime.now(UTC).date().isoformat())
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: it need not be looked through for garbage again and again."""
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

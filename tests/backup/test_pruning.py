@@ -12,11 +12,12 @@ from obms.backup import Backups
 from obms.backup.by_hand import foresee, pin, prune, unpin
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.lock import locked
-from obms.backup.manifest import MANIFEST_END, VERDICT_END
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Check
 from obms.backup.prune import REMOVING_END
 from obms.backup.restore import restore
 from obms.backup.retain import Policy
 from obms.backup.run import run
+from obms.databases import Database
 from obms.errors import DatabaseUnreachable, LockHeld
 from tests.backup.conftest import Noted, execute
 from tests.backup.test_manifest import MANIFEST, OTHER
@@ -29,6 +30,11 @@ def at(server: Deployment, days: float, **changes: object) -> Backups:
     return replace(server.backups, clock=lambda: moment, **changes)  # type: ignore[arg-type]
 
 
+def stand_by(_copy: Database) -> list[Check]:
+    """An application that finds nothing."""
+    return [Check(name="application starts", ok=True, detail="1 of 1")]
+
+
 def listed(server: Deployment) -> dict[str, Backup]:
     return {backup.id: backup for backup in read_catalog(server.backups.storage, server.backups.trusted)}
 
@@ -39,7 +45,8 @@ def contents(server: Deployment) -> Mapping[str, bytes]:
 
 def made(server: Deployment, *days: float) -> list[str]:
     """A proven backup of each of these days, in this order; nothing removed by that."""
-    return [run(at(server, day, policy=Policy(days=None))).manifest.id for day in days]
+    backups = (at(server, day, policy=Policy(days=None), probe=stand_by) for day in days)
+    return [run(each).manifest.id for each in backups]
 
 
 def test_a_proven_run_removes_what_is_too_old_and_says_so(stocked: Deployment, noted: Noted) -> None:

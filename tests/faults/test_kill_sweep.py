@@ -85,7 +85,7 @@ def test_b4_a_backup_killed_at_any_point_leaves_the_truth(
 ) -> None:
     with_a_backup(deployment, forking)
     known, points = rehearse(forking, Scene.of(deployment), BACKUP)
-    share = 0.6 if deployment.postgres is None else 0.08
+    share = 0.4 if deployment.postgres is None else 0.05
     sweep(known, BACKUP, shots.choose(points, share=share, drawn=2), judge_backup)
 
 
@@ -99,7 +99,7 @@ def test_r4_a_restore_killed_at_any_point_leaves_the_old_or_the_new_database(
     assert known.old.rows["user_roles"] < known.new.rows["user_roles"]
     switch = "pwrite64 .*/data/openbadges.db-wal" if deployment.postgres is None else "send .*ALTER DATABASE"
     assert any(re.match(switch, point) for point in points)
-    share = 1.0 if deployment.postgres is None else 0.12
+    share = 0.7 if deployment.postgres is None else 0.08
     sweep(known, RESTORE, shots.choose(points, share=share, drawn=2), judge_restore)
 
 
@@ -112,7 +112,7 @@ def test_r4_a_restore_to_no_database_killed_at_any_point_can_be_tried_again(
         (deployment.folder / "data" / "openbadges.db").unlink()
     scene = Scene.of(deployment, with_database=False)
     known, points = rehearse(forking, scene, RESTORE)
-    share = 0.5 if deployment.postgres is None else 0.12
+    share = 0.5 if deployment.postgres is None else 0.08
     sweep(known, RESTORE, shots.choose(points, share=share, drawn=2), judge_restore)
 
 

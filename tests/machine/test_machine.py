@@ -32,7 +32,7 @@ def test_whatever_happens_no_backup_lies_and_nothing_promised_is_lost(
         with Deployment.made(folder, server) as deployment, begun(deployment, forking) as world:
             yield world
 
-    wanted = int(os.environ.get("OBMS_MACHINE_STEPS") or {"sqlite": 50, "postgresql": 16}[kind])
+    wanted = int(os.environ.get("OBMS_MACHINE_STEPS") or {"sqlite": 40, "postgresql": 14}[kind])
     seed = int(os.environ.get("OBMS_MACHINE_SEED") or datetime.now(UTC).date().toordinal())
     for first in range(0, wanted, EPISODE):
         history = draw(seed, min(EPISODE, wanted - first))
