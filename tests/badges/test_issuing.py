@@ -104,6 +104,22 @@ def test_what_json_ld_would_drop_from_the_signature_is_not_issued(
         issuing.issue(connection, site, order)
 
 
+@PROOFS
+@pytest.mark.parametrize("public", ["another key's", "another algorithm's", "none"])
+def test_what_the_public_part_of_its_key_does_not_verify_is_not_issued(
+    connection: sa.Connection, site: Site, proof: ProofKind, public: str
+) -> None:
+    issuer, achievement = add_profiles(connection, site)
+    mine, other = keys.algorithm_for(proof), keys.ALGORITHMS[keys.algorithm_for(proof) == keys.ED25519]
+    stranger = keys.public_pem(keys.new_private(other if public == "another algorithm's" else mine))
+    named = sa.and_(signing_keys.c.issuer_id == issuer.id, signing_keys.c.algorithm == mine)
+    pem = "no key" if public == "none" else stranger
+    connection.execute(sa.update(signing_keys).where(named).values(public_pem=pem))
+    with pytest.raises(Invalid) as refused:
+        issue(connection, site, achievement, proof)
+    assert "cannot be signed" in refused.value.fields["credential"][0]
+
+
 def test_after_a_change_of_keys_old_badges_verify_and_new_ones_have_the_new_key(
     connection: sa.Connection, site: Site
 ) -> None:

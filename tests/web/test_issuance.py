@@ -89,6 +89,18 @@ def test_each_is_judged_on_its_own_as_it_is_alone(client: Client, deployment: De
     _recorded(deployment, staff, issued)
 
 
+def test_what_is_told_is_what_is_read_afterwards(client: Client) -> None:
+    badge = client.add_achievement()
+    bodies = [
+        order(badge, proof=proof, expires="2999-01-01T00:00:00Z", narrative="Gut gemacht 🏅")
+        for proof in ("data-integrity", "jwt")
+    ]
+    for answer in ask_together(client, [(API_KEY, body) for body in bodies]):
+        read = client.get(f"/credentials/{answer.headers['location'].rpartition('/')[2]}")
+        assert answer.content == read.content
+        assert answer.headers["content-type"] == read.headers["content-type"]
+
+
 def test_those_who_wait_share_a_commit(client: Client) -> None:
     badge, commits = client.add_achievement(), list[sa.Connection]()
     event.listen(client.app.state.server.database.engine, "commit", commits.append)

@@ -13,9 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from obms.badges import Site, keys, profiles, statuses
+from obms.badges import Site, issuing, keys, profiles, statuses
 from obms.badges.credentials import Kept
-from obms.badges.issuing import Order, credential_of, require_described, signed_row
+from obms.badges.issuing import Order, credential_of, credential_row, require_described
 from obms.domain import Achievement, Issuer, StatusEntry
 from obms.errors import ObmsError
 from obms.schema import credentials
@@ -40,9 +40,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """A credential that is to be kept."""
+    """A credential that is to be kept; `text` is what is sent of it."""
 
     row: dict[str, Any]
+    text: str
     entries: tuple[StatusEntry, ...]
 
 
@@ -113,8 +114,10 @@ def sign(site: Site, prepared: Prepared | ObmsError) -> Signed | ObmsError:
 def _sign(site: Site, prepared: Prepared) -> Signed:
     order, id = prepared.order, str(uuid.uuid4())
     credential = credential_of(id, order, prepared.issuer, prepared.achievement, prepared.entries)
-    row = signed_row(site, prepared.key, credential, order.proof)
-    return Signed(row=row | {"created_at": site.clock()}, entries=prepared.entries)
+    signed = issuing.sign(site, prepared.key, credential, order.proof)
+    row = credential_row(credential, prepared.key.id, order.proof, signed.document)
+    row["created_at"] = site.clock()
+    return Signed(row=row, text=signed.text, entries=prepared.entries)
 
 
 def keep_all(connection: sa.Connection, signed: Sequence[Signed | ObmsError]) -> list[Outcome]:

@@ -1,7 +1,7 @@
 """Compact tokens as this server makes them, read without the library, which looks at each character.
 
-Both functions may say nothing (None), and then the library is asked: what is wrong with a token is told
-by it alone.
+`read` and `check` may say nothing (None), and then the library is asked: what is wrong with a token is
+told by it alone.
 """
 
 import json
@@ -43,14 +43,24 @@ def check(token: str, public: Ed25519PublicKey | RSAPublicKey, algorithm: str) -
     parts = _parts(token)
     if parts is None or parts.header["alg"] != algorithm:
         return None
+    return parts.claims if _is_right(parts.signature, parts.signed, public) else None
+
+
+def is_signed(token: str, public: Ed25519PublicKey | RSAPublicKey) -> bool:
+    """Whether the key has signed a token that was made here, so that its form need not be looked at."""
+    signed, _, last = token.encode("ascii").rpartition(b".")
+    return _is_right(_bytes(last), signed, public)
+
+
+def _is_right(signature: bytes, signed: bytes, public: Ed25519PublicKey | RSAPublicKey) -> bool:
     try:
         if isinstance(public, RSAPublicKey):
-            public.verify(parts.signature, parts.signed, PKCS1v15(), SHA256())
+            public.verify(signature, signed, PKCS1v15(), SHA256())
         else:
-            public.verify(parts.signature, parts.signed)
+            public.verify(signature, signed)
     except InvalidSignature:
-        return None
-    return parts.claims
+        return False
+    return True
 
 
 def _parts(token: str) -> _Parts | None:

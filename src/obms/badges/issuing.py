@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ from obms.domain import (
 )
 from obms.errors import Invalid
 from obms.schema import credentials
-from obms.specs import ob3, vc
+from obms.specs import ob3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,14 @@ class Order:
     results: tuple[Result, ...] = ()
     proof: ProofKind = "data-integrity"
     alg: JoseName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A credential with its proof: `document` as it is kept, `text` as it is sent."""
+
+    document: str
+    text: str
 
 
 def hash_recipient(recipient: Recipient) -> Recipient:
@@ -149,22 +157,28 @@ def _key_for(
 
 def signed_row(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> dict[str, Any]:
     """The row of a credential, signed; Invalid for what cannot be."""
-    return credential_row(credential, key.id, proof, sign(site, key, credential, proof))
+    return credential_row(credential, key.id, proof, sign(site, key, credential, proof).document)
 
 
-def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> str:
-    """The signed document as it is kept and given out; it was verified once, by its public key."""
+def sign(site: Site, key: keys.SigningKey, credential: Credential, proof: ProofKind) -> Signed:
+    """The credential signed; its signature was verified once, by the public key."""
     document, signer = ob3.credential_document(credential, site.base_url, site.named), open_signer(site, key)
     try:
         if proof == "jwt":
-            signed = proofs.make_token(vc.jwt_claims(document), signer)
-        else:
-            signed = proofs.add_proof(document, signer, site.clock())
+            token, text = proofs.make_credential_token(document, signer)
+            signatures.check_made(token, signer.alg, key.public_pem)
+            return Signed(document=token, text=text)
+        signed = proofs.add_proof(document, signer, site.clock())
         signatures.check(signed, proof, key.public_pem)
     except (proofs.CannotBeSigned, signatures.BadSignature) as error:
         # What JSON-LD reads otherwise than JSON (an id that is no IRI, two things of one id) must not go out.
         raise Invalid(credential=[f"cannot be signed as it stands: {error}"]) from error
-    return signed
+    return Signed(document=signed, text=signed)
+
+
+def _members(recipient: Recipient) -> dict[str, Any]:
+    """As asdict, which copies what is in it too."""
+    return {field.name: getattr(recipient, field.name) for field in fields(recipient)}
 
 
 def credential_row(credential: Credential, key_id: str, proof: ProofKind, document: str) -> dict[str, Any]:
@@ -183,7 +197,7 @@ def credential_row(credential: Credential, key_id: str, proof: ProofKind, docume
         "key_id": key_id,
         "proof": proof,
         "document": document,
-        "recipient": profiles.present(asdict(credential.recipient)),
+        "recipient": profiles.present(_members(credential.recipient)),
         "extra": extra or None,
         "issued_at": credential.issued_at,
         "expires_at": credential.expires_at,

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from openbadgeslib.errors import LibOpenBadgesException
@@ -15,7 +16,7 @@ from openvc.proof.data_integrity import DataIntegrityProofSuite
 from obms.badges import Signer, data_integrity
 from obms.badges.keys import private_pem
 from obms.badges.signers import HeldKey
-from obms.specs import Json
+from obms.specs import Json, vc
 
 # The media types of tokens, as `typ` leaves out their `application/`.
 VC_JWT, JWS = "vc+jwt", "JWT"
@@ -59,13 +60,24 @@ def add_proof(document: Json, signer: Signer, created: datetime, contexts: Conte
 
 def make_token(payload: Json, signer: Signer, typ: str = VC_JWT) -> str:
     """The payload as a compact JWS."""
-    head = _base64({"alg": signer.alg, "kid": signer.kid, "typ": typ})
-    signed = head + b"." + _base64(payload)
+    return _token(_encode(payload), signer, typ)
+
+
+def make_credential_token(credential: Json, signer: Signer) -> tuple[str, str]:
+    """A credential as a VC-JWT, and as the JSON text that stands in it."""
+    text = _encode(credential)
+    claims = vc.registered_claims(credential)
+    return _token(f"{text[:-1]},{_encode(claims)[1:]}" if claims else text, signer, VC_JWT), text
+
+
+def _token(payload: str, signer: Signer, typ: str) -> str:
+    signed = _head(signer.alg, signer.kid, typ) + b"." + _bare(payload.encode())
     return (signed + b"." + _bare(signer.sign(signed))).decode()
 
 
-def _base64(value: Json) -> bytes:
-    return _bare(_encode(value).encode())
+@lru_cache(maxsize=1024)
+def _head(alg: str, kid: str, typ: str) -> bytes:
+    return _bare(_encode({"alg": alg, "kid": kid, "typ": typ}).encode())
 
 
 def _bare(data: bytes) -> bytes:

@@ -81,6 +81,16 @@ def _check_jwt(document: str, public_pem: str) -> Json:
     return credential
 
 
+def check_made(token: str, alg: str, public_pem: str) -> None:
+    """BadSignature unless the key has signed this token, which was made here, by this algorithm."""
+    try:
+        public, algorithm = read_public(public_pem)
+    except ValueError as error:
+        raise BadSignature(str(error)) from error
+    if alg != algorithm or not compact.is_signed(token, public):
+        raise BadSignature("Signature verification failed")
+
+
 @lru_cache(maxsize=1024)
 def read_public(public_pem: str) -> tuple[Ed25519PublicKey | RSAPublicKey, str]:
     """The key, and the one algorithm of JOSE that is taken from it; ValueError for any other kind."""

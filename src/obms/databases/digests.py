@@ -21,6 +21,7 @@ BITS = 128
 BYTES = BITS // 8
 # What COPY writes otherwise than it is, and how.
 ESCAPES = {ord(char): "\\" + name for char, name in zip("\\\b\t\n\v\f\r", "\\btnvfr", strict=True)}
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 SPECIAL = b"\\\b\t\n\v\f\r"
 NULL = "\\N"
 # What decides how PostgreSQL prints a value.
@@ -43,7 +44,7 @@ def canonical_json(value: object) -> str:
 def _scalar(value: object) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return format(Decimal(repr(value + 0.0)), "f")  # no exponent and no negative zero, as numeric
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _encode(value)
 
 
 def tables(connection: sa.Connection) -> list[str]:

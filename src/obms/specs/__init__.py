@@ -1,6 +1,7 @@
 """The two standards as pure functions from the domain to JSON, and the addresses both speak of."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 Json = dict[str, object]
@@ -32,6 +33,7 @@ def status_list_url(site_url: str, list_id: str) -> str:
     return f"{site_url}/status-lists/{list_id}"
 
 
+@lru_cache(maxsize=16)
 def site_did(site_url: str) -> str:
     """The `did:web` of the server: the port escaped, a path as further parts."""
     parts = urlsplit(site_url)

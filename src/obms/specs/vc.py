@@ -17,7 +17,12 @@ def issuer_of(document: Mapping[str, object]) -> str | None:
 
 def jwt_claims(document: Mapping[str, object]) -> Json:
     """The payload of a VC-JWT: the document itself, and beside its members the registered claims."""
-    claims: Json = {**document}
+    return {**document, **registered_claims(document)}
+
+
+def registered_claims(document: Mapping[str, object]) -> Json:
+    """What stands in a VC-JWT beside the members of the document."""
+    claims: Json = {}
     if issuer := issuer_of(document):
         claims["iss"] = issuer
     if isinstance(id := document.get("id"), str):

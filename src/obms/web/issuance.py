@@ -19,8 +19,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from obms.app import Server
-from obms.badges import access, batching, logins, signatures
-from obms.badges.credentials import Kept, read_document
+from obms.badges import access, batching, logins
 from obms.badges.issuing import Order
 from obms.errors import AuthenticationRequired, Invalid, ObmsError
 from obms.specs import credential_url
@@ -41,7 +40,7 @@ MOMENT = 0.002
 # A hundred times what most take. The application goes on with the late ones, one by one.
 SIGN_SECONDS = 0.1
 LATE = ObmsError()
-Told = Kept | sa.exc.SQLAlchemyError | None
+Told = batching.Signed | sa.exc.SQLAlchemyError | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ class Issuance:
         heard = Heard(receive)
         order = _read(self.server, await heard.body())
         told = await self._issued(Asked(key=key, order=order)) if order else None
-        if isinstance(told, Kept):
+        if isinstance(told, batching.Signed):
             await _answer(told, self.server.site.base_url, send)
         elif told is None:
             await self.app(scope, heard.again, send)
@@ -106,7 +105,7 @@ def issue_together(server: Server, asked: Sequence[Asked]) -> Sequence[Told]:
     On PostgreSQL the places are committed before anything is signed, so that workers do not wait for
     each other's signatures. On SQLite, with one writer at a time, another commit would only take time.
     """
-    written: list[Kept | None] = []
+    written: list[batching.Signed | None] = []
     try:
         with server.write() as connection:
             actors = {key: _actor(connection, server, key) for key in {one.key for one in asked}}
@@ -139,11 +138,12 @@ def _keep(
     asked: Sequence[Asked],
     actors: Mapping[str, access.Actor | None],
     signed: Sequence[batching.Signed | ObmsError],
-) -> list[Kept | None]:
+) -> list[batching.Signed | None]:
     """Write the credentials, and who had each of them issued."""
-    kept = [each if isinstance(each, Kept) else None for each in batching.keep_all(connection, signed)]
+    batching.keep_all(connection, signed)
+    kept = [each if isinstance(each, batching.Signed) else None for each in signed]
     for key, actor in actors.items():
-        ids = [each.id for each, one in zip(kept, asked, strict=True) if each and one.key == key]
+        ids = [each.row["id"] for each, one in zip(kept, asked, strict=True) if each and one.key == key]
         if actor is not None:
             access.record_all(connection, server.site, actor, "credential.issue", ids)
     return kept
@@ -216,13 +216,12 @@ def _read(server: Server, body: bytes | None) -> Order | None:
         return None
 
 
-async def _answer(kept: Kept, site_url: str, send: Send) -> None:
-    text = kept.document if kept.proof == "data-integrity" else signatures.write(read_document(kept))
-    body = text.encode()
+async def _answer(kept: batching.Signed, site_url: str, send: Send) -> None:
+    body = kept.text.encode()
     headers = [
         (b"content-length", b"%d" % len(body)),
         (b"content-type", b"application/json"),
-        (b"location", credential_url(site_url, kept.id).encode()),
+        (b"location", credential_url(site_url, kept.row["id"]).encode()),
     ]
     await send({"type": "http.response.start", "status": 201, "headers": headers})
     await send({"type": "http.response.body", "body": body})
