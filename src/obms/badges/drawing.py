@@ -6,12 +6,14 @@ import io
 import math
 import textwrap
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
-
-from PIL import Image, ImageDraw, ImageFont
 
 from obms.badges import images
 from obms.badges.images import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE, LINES, LINE_WIDTH = 400, 3, 18
 CENTRE, OUTER, INNER = (SIDE / 2, 150), 78, 34
@@ -31,12 +33,14 @@ def in_form(picture: Picture | None, media_type: str, name: str) -> Picture:
 
 def _to_png(picture: Picture) -> bytes:
     """Its first frame, no larger than a badge has to be."""
+    from PIL import Image  # as in images
+
     with Image.open(io.BytesIO(picture.content)) as image:
         image.thumbnail((SIDE, SIDE))
         return _saved(image.convert("RGBA"))
 
 
-def _saved(image: Image.Image) -> bytes:
+def _saved(image: "Image.Image") -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()
@@ -96,6 +100,8 @@ def draw_svg(name: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def draw_png(name: str) -> bytes:
+    from PIL import Image, ImageDraw, ImageFont
+
     image = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
     draw.ellipse((4, 4, SIDE - 4, SIDE - 4), fill=_colour(name))

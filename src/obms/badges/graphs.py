@@ -4,6 +4,8 @@ Who passes such a document on can rename its members and define the new names, a
 So nothing is believed of its JSON: not when it is valid, not how it stands, not who issued it.
 """
 
+# pyld is imported where it is used: it takes 10 MB, and most servers see no such document.
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from openbadgeslib.ob3 import verify_data_integrity_proof
 from openbadgeslib.ob3.contexts import document_loader
 from openvc.did.base import DidResolverRegistry
-from pyld import jsonld
 
 from obms.badges.signatures import BadSignature
 from obms.specs import Json
@@ -33,6 +34,8 @@ def defines_terms(document: Mapping[str, Any]) -> bool:
 
 def expand(document: Mapping[str, Any], contexts: Contexts) -> dict[str, Any]:
     """The one node that the document is about, every term by its IRI; BadSignature if there is no such."""
+    from pyld import jsonld
+
     try:
         found = jsonld.expand(dict(document), {"documentLoader": document_loader(contexts)})
     except (jsonld.JsonLdError, KeyError, TypeError, ValueError) as error:

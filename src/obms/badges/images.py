@@ -1,5 +1,7 @@
 """Pictures: judged by what is in them, kept in the database, and read back."""
 
+# Pillow is imported where it is used: most requests are about no picture.
+
 import base64
 import binascii
 import hashlib
@@ -11,16 +13,18 @@ import zlib
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import png
 import sqlalchemy as sa
-from PIL import Image, ImageSequence
 from sqlalchemy.dialects import postgresql, sqlite
 
 from obms.badges import Site, svg
 from obms.errors import Conflict, Invalid, NotFound, TooLarge, UnsupportedMedia
 from obms.schema import IMAGE_LIMIT, images
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PNG, SVG, JPEG, GIF, WEBP = "image/png", "image/svg+xml", "image/jpeg", "image/gif", "image/webp"
 EXTENSIONS = {PNG: "png", SVG: "svg", JPEG: "jpg", GIF: "gif", WEBP: "webp"}
@@ -29,8 +33,6 @@ FORMATS = {PNG: "PNG", JPEG: "JPEG", GIF: "GIF", WEBP: "WEBP"}
 PIXEL_LIMIT, FRAMES_PIXEL_LIMIT, SIDE_LIMIT = 8_388_608, 67_108_864, 8_192
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 DATA_URL = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,", re.IGNORECASE)
-# Pillow's own bound only warns; the size is checked here as soon as the header is read.
-Image.MAX_IMAGE_PIXELS = None
 # What reading a hostile picture may raise.
 BROKEN = (
     OSError,
@@ -97,6 +99,10 @@ def judge(content: bytes) -> Picture:
 
 
 def _decode(content: bytes, format: str) -> None:  # noqa: A002
+    from PIL import Image, ImageSequence
+
+    # Pillow's own bound only warns; the size is checked here as soon as the header is read.
+    Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(io.BytesIO(content), formats=(format,)) as image:
             left = _check_size(image)
@@ -112,7 +118,7 @@ def _decode(content: bytes, format: str) -> None:  # noqa: A002
         raise Invalid(file=[f"is a damaged {format}: {str(error)[:200]}"]) from error
 
 
-def _check_size(image: Image.Image) -> int:
+def _check_size(image: "Image.Image") -> int:
     if image.width * image.height > PIXEL_LIMIT or max(image.size) > SIDE_LIMIT:
         raise Invalid(file=[f"is {image.width} x {image.height}; at most {PIXEL_LIMIT} pixels are taken"])
     return FRAMES_PIXEL_LIMIT

@@ -12,7 +12,6 @@ import jwt
 from openbadgeslib.ob3.contexts import document_loader
 from openvc.did.base import DidResolverRegistry
 from openvc.multibase import MultibaseError, decode_multibase
-from pyld import jsonld
 
 from obms.badges.graphs import Contexts, find_key
 from obms.badges.signatures import BadSignature
@@ -99,6 +98,8 @@ def _require_signature(pem: str, data: bytes, value: str) -> None:
 
 
 def _hashed(document: Json, contexts: Contexts) -> bytes:
+    from pyld import jsonld  # as in graphs
+
     options = {
         "algorithm": "URDNA2015",
         "format": "application/n-quads",

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Engine
 
 from obms.databases.watching import Watch
 
+# Part of the message that a writer gets who comes to a database that was moved.
+MOVED = "this database was moved"
 Chunks = Iterator[bytes]
 Carry = Callable[[Connection, Connection], int]
 

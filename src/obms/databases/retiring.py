@@ -6,14 +6,12 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from obms.databases import Database, digests, writing
+from obms.databases import MOVED, Database, digests, writing
 from obms.databases.postgresql import Postgresql
 from obms.databases.postgresql_errors import unreachable
 from obms.databases.postgresql_sessions import lock_out_writers, quoted
 from obms.errors import DatabaseUnreachable
 
-# Part of the message that a writer gets who comes to a database that was moved.
-MOVED = "this database was moved"
 READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = on"
 REFUSE = f"""
 CREATE TRIGGER IF NOT EXISTS {{name}} BEFORE {{verb}} ON {{table}} BEGIN SELECT RAISE(ABORT, '{MOVED}'); END

@@ -43,7 +43,9 @@ from obms.web import (
 )
 
 PREFIXES = ("", "/v3", "/v2")
-ARENA_MAX, ARENAS = -8, 2  # M_ARENA_MAX of malloc.h
+# M_ARENA_MAX and M_MMAP_THRESHOLD of malloc.h
+ARENA_MAX, ARENAS = -8, 2
+MMAP_THRESHOLD, LARGE = -3, 128 * 1024
 
 
 def create_app(server: Server) -> FastAPI:
@@ -101,16 +103,21 @@ def guard(api: FastAPI, server: Server) -> None:
 def create() -> FastAPI:
     """What `uvicorn --factory obms.web:create` calls in each worker."""
     configure_logging()
-    share_arenas()
+    give_memory_back()
     api = create_app(app.open_server_from_environment())
     gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
     return api
 
 
-def share_arenas() -> None:
-    """Glibc keeps memory for each thread apart, and whatever a request once took stays with its thread."""
+def give_memory_back() -> None:
+    """Glibc keeps memory for each thread apart, and whatever a request once took stays with its thread.
+
+    What is large it gives back at once, unless it has learnt from a larger one not to.
+    """
     with suppress(AttributeError):  # another C library has none
-        ctypes.CDLL(None).mallopt(ARENA_MAX, ARENAS)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(ARENA_MAX, ARENAS)
+        libc.mallopt(MMAP_THRESHOLD, LARGE)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from obms.databases.retiring import MOVED
+from obms.databases import MOVED
 from obms.errors import DatabaseUnreachable, Gone, Invalid, ObmsError, TooManyRequests
 
 Members = dict[str, Any]
