@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import suppress
+from threading import Event
 
 from obms.backup import Backups
 from obms.backup.alongside import alongside
@@ -13,6 +14,10 @@ from obms.databases import Chunks
 from obms.errors import StorageFailed
 
 BEGUN_END = ".begun"
+
+
+class Unwanted(Exception):
+    """Nobody wants the backup any more; nothing was published."""
 
 
 class Meter:
@@ -43,9 +48,12 @@ class Meter:
         return damaged.hexdigest()
 
 
-def create(backups: Backups, *, reason: str, stages: Stages | None = None) -> Manifest:
+def create(
+    backups: Backups, *, reason: str, stages: Stages | None = None, unwanted: Event | None = None
+) -> Manifest:
     """Publish one backup of the database and return its manifest; needs the lock.
 
+    Unwanted, with nothing published, soon after `unwanted` was set by another thread.
     A mark is left before the image and taken away after the manifest, so that the next run can
     tell an image of ours that was never committed from a file that somebody put there.
     """
@@ -60,7 +68,9 @@ def create(backups: Backups, *, reason: str, stages: Stages | None = None) -> Ma
         with database.snapshot() as snapshot:
             stages.begin("publish")
             storage.put(mark, iter(()))
-            storage.put(file, stored.measure(chain.encode(plain.measure(snapshot.chunks()))))
+            storage.put(
+                file, stored.measure(chain.encode(plain.measure(_while_wanted(snapshot.chunks(), unwanted))))
+            )
             facts = snapshot.facts()
         # Only now: a snapshot that fails at its very end was none.
         manifest = Manifest(
@@ -90,6 +100,13 @@ def create(backups: Backups, *, reason: str, stages: Stages | None = None) -> Ma
         raise
     storage.remove(mark)
     return manifest
+
+
+def _while_wanted(chunks: Chunks, unwanted: Event | None) -> Chunks:
+    for chunk in chunks:
+        if unwanted is not None and unwanted.is_set():
+            raise Unwanted
+        yield chunk
 
 
 def _withdraw(backups: Backups, file: str) -> None:

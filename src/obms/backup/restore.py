@@ -1,17 +1,16 @@
 """Restoring: checked beside the live database, then switched in one step, with a way back."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups, later
 from obms.backup.across import Image, load
-from obms.backup.create import create
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
 from obms.backup.prove import (
@@ -25,13 +24,13 @@ from obms.backup.prove import (
 )
 from obms.backup.recipients import remember_openers
 from obms.backup.run import clean_up
+from obms.backup.safety import Safety, saving
 from obms.backup.source import Source, resolve
 from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
-from obms.backup.undo import RECORD, SAFETY, read_record, safety_in
+from obms.backup.undo import RECORD, read_record, safety_in
 from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
-    BackupFailed,
     BackupNotFound,
     DatabaseUnreachable,
     KeyMissing,
@@ -139,9 +138,12 @@ def restore(
         source = resolve(backups, name, accepted=accepted)
         backups.database.check_rights()
         trust = require_trust(backups, source, accepted)
-        with loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks):
+        with (
+            saving(backups) as safety,
+            loaded(backups, source, same_kind=same_kind) as (scratch, facts, checks),
+        ):
             fit(backups, source, scratch, accept_other_key=accepted.other_key)
-            done = _switch(backups, source, scratch, accept_other_key=accepted.other_key)
+            done = _switch(backups, source, scratch, safety, accept_other_key=accepted.other_key)
             done = _after(backups, facts, done, [*trust, *checks])
             remember_openers(backups, source.storage, source.file, source.id)
     done = replace(done, seconds=round(time.monotonic() - started, 3))
@@ -165,17 +167,17 @@ def fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key
 
 def undo(backups: Backups) -> Restored:
     """Bring back what the last restore replaced; revocations made since then stay."""
-    safety = last_safety_backup(backups)
-    previous = backups.database.previous(safety)
+    last = last_safety_backup(backups)
+    previous = backups.database.previous(last)
     if previous is None:
         accepted = Accepted(other_key=True, not_signed=backups.signer is None)
-        return restore(backups, safety, accepted=accepted, same_kind=True)
+        return restore(backups, last, accepted=accepted, same_kind=True)
     started = time.monotonic()
-    with locked(backups):
+    with locked(backups), saving(backups) as safety:
         facts = previous.facts(digests=False)
-        backups.migrate(previous, safety, backups.version)
-        source = Source(file=safety, storage=backups.storage, manifest=None)
-        done = _after(backups, facts, _switch(backups, source, previous), [])
+        backups.migrate(previous, last, backups.version)
+        source = Source(file=last, storage=backups.storage, manifest=None)
+        done = _after(backups, facts, _switch(backups, source, previous, safety), [])
     return replace(done, seconds=round(time.monotonic() - started, 3))
 
 
@@ -296,38 +298,23 @@ def require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[
     return [check]
 
 
-def _save_live(backups: Backups) -> str | None:
-    """The id of a safety backup of the live database; None where there is none that can be read.
-
-    A database that is whole and could not be saved stops the restore; a damaged one does not.
-    """
-    if not backups.database.exists():
-        return None
-    try:
-        # The server waits for it, and the next restore takes its place.
-        return create(replace(backups, chain=backups.chain.quick), reason=SAFETY).id
-    except (BackupFailed, DatabaseUnreachable) as error:
-        if not backups.database.damaged():
-            raise
-        facts = {"error": str(error), "next": "the live database is set aside, whole"}
-        backups.notify(Event(name="restore.unreadable", ok=False, facts=facts))
-        return None
-
-
 def _switch(
-    backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool = False
+    backups: Backups, source: Source, scratch: Database, safety: Safety, *, accept_other_key: bool = False
 ) -> Restored:
+    safety.wait()
     exists = backups.database.exists()
-    safety = _save_live(backups)
     former = read_record(backups.storage)
     # Before the switch: a restore that is killed right after it can be undone too.
-    record = {"restored": source.id, "safety_backup": safety, "at": backups.clock().isoformat()}
-    backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
+    safety.record(source.id)
+
+    def carry(old: Connection, new: Connection) -> int:
+        safety.catch_up(source.id)
+        return keeping.carry(old, new)
+
     with later.keeping(backups, scratch, source.storage, believe_all=accept_other_key) as keeping:
         try:
-            aside = backups.database.replace(
-                scratch, keeping.carry, label=safety, whole=exists and safety is None
-            )
+            whole = exists and safety.id is None
+            aside = backups.database.replace(scratch, carry, label=safety.id, whole=whole)
         except BaseException:
             backups.storage.put(RECORD, iter((former,)))
             raise
@@ -336,7 +323,7 @@ def _switch(
         database=backups.database.kind,
         rows={},
         proven=source.proven,
-        safety_backup=safety,
+        safety_backup=safety.id,
         revocations_kept=keeping.kept,
         from_journal=keeping.from_journal,
         set_aside=aside,

@@ -93,10 +93,17 @@ class Database(Protocol):
         """Make the content of `scratch` the content of this database, in one atomic step.
 
         `carry(old, new)` is called when no writer can add to the old content any more, to bring
-        over what must not be lost. An old database that is missing or damaged does not stop it:
-        what stands in the way is set aside whole, and its new place is returned. Where the old
-        content is kept it is kept under `label`. With `whole` the old database is set aside whole
-        even if it can be read: for where there is no other copy of it.
+        over what must not be lost; a snapshot taken in it is of that final content. An old database
+        that is missing or damaged does not stop it: what stands in the way is set aside whole, and
+        its new place is returned. Where the old content is kept it is kept under `label`. With
+        `whole` the old database is set aside whole even if it can be read: for where there is no
+        other copy of it.
+        """
+
+    def overtaken(self) -> AbstractContextManager[Callable[[], bool]]:
+        """What tells `carry` whether a snapshot taken in this block may lack what was written since.
+
+        Always False where `replace` keeps the old content anyhow.
         """
 
     def previous(self, label: str) -> "Database | None":

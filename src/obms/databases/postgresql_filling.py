@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from obms.databases import digests
 from obms.databases.postgresql import Postgresql
 from obms.databases.postgresql_errors import unreachable
-from obms.databases.postgresql_sessions import UNHURRIED
+from obms.databases.postgresql_sessions import CHEAPER_VALUES, UNHURRIED
 from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import TABLES, connect
 from obms.errors import BackupDamaged, ObmsError, Refused
@@ -62,6 +62,7 @@ def fill_postgresql(target: Postgresql, source: Sqlite, *, name: str) -> None:
         with target.engine.begin() as connection:
             connection.exec_driver_sql(UNHURRIED)
             connection.exec_driver_sql(FASTER)
+            connection.exec_driver_sql(CHEAPER_VALUES)
             tables = _tables(connection)
             _require_same_tables(reader, tables, name)
             with _without_constraints(connection):

@@ -16,7 +16,7 @@ from obms.databases import Chunks
 from obms.databases.copy_blocks import BLOCK_END, HEAD, SCHEMA, bare_name, column_names
 from obms.databases.postgresql_dump import ROWS_BEGIN, ROWS_END, read_dump, restricted, without_timeout
 from obms.databases.postgresql_errors import block_failed, load_failed
-from obms.databases.postgresql_sessions import Session, cancel
+from obms.databases.postgresql_sessions import CHEAPER_VALUES, Session, cancel
 from obms.databases.processes import CHUNK, write_to
 
 SESSIONS = 2
@@ -71,6 +71,7 @@ class Loading:
             free: SimpleQueue[Session] = SimpleQueue()
             for session in sessions:
                 session.execute(UNHURRIED)
+                session.execute(CHEAPER_VALUES)
                 free.put(session)
             pool = stack.enter_context(ThreadPoolExecutor(SESSIONS))
             try:

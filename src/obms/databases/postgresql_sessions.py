@@ -28,6 +28,11 @@ WHERE datname = ANY(%s) AND backend_type = 'client backend' AND pid NOT IN (pg_b
 """
 
 UNHURRIED = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0"
+# The server's usual way to compress long values takes more than half of a load, and leaves them larger.
+CHEAPER_VALUES = """
+SELECT set_config(name, 'lz4', false) FROM pg_settings
+WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)
+"""
 DEADLOCK = "40P01"
 # Where a role that may not connect to the first is let in, as a rule.
 MAINTENANCE = ("postgres", "template1")

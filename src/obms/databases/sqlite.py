@@ -1,17 +1,14 @@
 """SQLite as a Database: the image is the file itself."""
 
-import errno
 import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import sqlalchemy as sa
 from pysqlite3 import dbapi2 as sqlite3
@@ -19,10 +16,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from obms.databases import Carry, Database, Facts, digests
+from obms.databases.sqlite_place import FRESH_END, put_in_place
 from obms.databases.sqlite_snapshot import (
-    SIDE_FILES,
     SqliteSnapshot,
-    beside,
     connect,
     pin,
     read_revision,
@@ -64,6 +60,8 @@ class Sqlite:
         self.path = path.resolve()  # where SQLite keeps its files beside a linked one
         self.work = work
         self.writer_seconds = WRITER_SECONDS
+        self._onlooker: Any = None
+        self._fenced = False
         self.engine = self._open_engine(sa.QueuePool if pooled else sa.NullPool)
 
     def _open_engine(self, pool: type[sa.Pool]) -> sa.Engine:
@@ -130,7 +128,7 @@ class Sqlite:
                     yield SqliteSnapshot(path=self.path, reader=reader)
                 return
             with closing(connect(self.path)) as reader:
-                if pin(self.path, reader):
+                if not self._fenced and pin(self.path, reader):
                     yield SqliteSnapshot(path=self.path, reader=reader)
                     return
                 with self.scratch() as copy, closing(connect(copy.path, mode="rwc")) as target:
@@ -170,7 +168,20 @@ class Sqlite:
             except (sqlite3.DatabaseError, DBAPIError) as error:
                 if _code(error) not in DAMAGE and not _lacks_a_table(error):
                     raise failure(error, self.path) from error
-        return self._put_in_place(scratch)
+        scratch.engine.dispose()
+        if self._onlooker is not None:  # as the last to close the old file it would remove the new one's WAL
+            self._onlooker.close()
+        try:
+            return put_in_place(scratch.path, self.path)
+        except sqlite3.DatabaseError as error:
+            raise failure(error, self.path) from error
+
+    @contextmanager
+    def overtaken(self) -> Iterator[Callable[[], bool]]:
+        with closing(connect(self.path)) as self._onlooker:
+            with _translated(self.path):
+                before = _data_version(self._onlooker)
+            yield lambda: _data_version(self._onlooker) != before
 
     def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
         with self.engine.connect() as old, scratch.engine.begin() as new:
@@ -189,13 +200,16 @@ class Sqlite:
             nonlocal carried
             patience(status, remaining, total)
             if status == sqlite3.SQLITE_OK and not carried:
-                carried = True
+                carried = self._fenced = True
                 self._carry_only(scratch, carry)
 
         with closing(connect(scratch.path)) as source, closing(connect(self.path)) as target:
             _match_page_size(source, target)
             pages = source.execute("PRAGMA page_count").fetchone()[0]
-            source.backup(target, pages=max(1, min(STEP_PAGES, pages // 2)), progress=bring_over)
+            try:
+                source.backup(target, pages=max(1, min(STEP_PAGES, pages // 2)), progress=bring_over)
+            finally:
+                self._fenced = False
             # It is done: whether the WAL can be emptied now changes nothing about that.
             with suppress(sqlite3.OperationalError):
                 target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -216,42 +230,6 @@ class Sqlite:
 
         return look
 
-    def _put_in_place(self, scratch: "Sqlite") -> str | None:
-        aside = None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f".{self.path.name}.{uuid4().hex}.restoring")
-        try:
-            _move_content(scratch, fresh)
-            _sync(fresh)
-            aside = self._set_aside()
-            fresh.replace(self.path)
-            _sync(self.path.parent)
-        except sqlite3.DatabaseError as error:
-            raise failure(error, self.path) from error
-        except OSError as error:
-            raise StorageFailed(detail=f"{self.path.parent}: {error.strerror or error}") from error
-        finally:
-            for path in (fresh, *(beside(fresh, end) for end in SIDE_FILES)):
-                path.unlink(missing_ok=True)
-        return aside
-
-    def _set_aside(self) -> str | None:
-        """Keep what stands at the path, whole, before it is taken apart: it may be killed at any moment.
-
-        The old WAL must never meet the new file, nor the old file be read without it.
-        """
-        stamp = datetime.now(UTC).strftime("%Y-%m-%d_%H-%M-%S")
-        aside = self.path.with_name(f"{self.path.name}.set-aside-{stamp}-{uuid4().hex[:4]}")
-        present = [end for end in ("", *SIDE_FILES) if beside(self.path, end).exists()]
-        for end in present:
-            with suppress(FileNotFoundError):  # whoever used the database has just ended
-                _keep(beside(self.path, end), beside(aside, end))
-        _sync(self.path.parent)
-        if present != [""]:
-            for end in present:
-                beside(self.path, end).unlink(missing_ok=True)
-        return str(aside) if aside.exists() else None
-
     def watch(self, statement: str) -> Watch:
         return SqliteWatch(self.path, statement)
 
@@ -261,7 +239,7 @@ class Sqlite:
     def sweep(self) -> None:
         for path in self.work.glob("scratch-*"):
             shutil.rmtree(path)
-        for path in self.path.parent.glob(f".{self.path.name}.*.restoring*"):
+        for path in self.path.parent.glob(f".{self.path.name}.*{FRESH_END}*"):
             path.unlink(missing_ok=True)
 
     def check_rights(self) -> None:
@@ -292,6 +270,11 @@ def _require_whole_pages(image: Path, name: str) -> None:
         raise BackupDamaged(
             name=name, detail=f"it is truncated: {size} bytes are not a whole number of pages"
         )
+
+
+def _data_version(connection: Any) -> int:
+    """Another number as soon as any other connection, of whatever process, has committed."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _code(error: Exception) -> int:
@@ -355,22 +338,6 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-def _move_content(scratch: Sqlite, fresh: Path) -> None:
-    """Give the content of `scratch` the name `fresh`; a copy, on another disk or mount of the same."""
-    scratch.engine.dispose()
-    with closing(connect(scratch.path)) as source:
-        busy = source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    try:
-        if not busy:
-            scratch.path.rename(fresh)
-            return
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    with closing(connect(scratch.path)) as source, closing(connect(fresh, mode="rwc")) as target:
-        source.backup(target)
-
-
 def _match_page_size(source: Any, target: Any) -> None:
     """A database in WAL mode keeps its page size: give the source the same."""
     wanted, found = (db.execute("PRAGMA page_size").fetchone()[0] for db in (target, source))
@@ -386,23 +353,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _keep(path: Path, name: Path) -> None:
-    """Give the file a second name; a copy, where the file system has no hard links."""
-    try:
-        name.hardlink_to(path)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copyfile(path, name)
-        _sync(name)
-
-
-def _sync(path: Path) -> None:
-    # Only for files that no connection of this process has open: closing drops SQLite's locks.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""Putting a SQLite file in the place of another one that cannot be written into any more."""
+
+import errno
+import os
+import shutil
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from obms.databases.sqlite_snapshot import SIDE_FILES, beside, connect
+from obms.errors import StorageFailed
+
+FRESH_END = ".restoring"
+
+
+def put_in_place(copy: Path, path: Path) -> str | None:
+    """Move the database at `copy`, which nobody has open, to `path`; the new place of what stood there.
+
+    StorageFailed, and what SQLite raises, when that fails.
+    """
+    aside = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{uuid4().hex}{FRESH_END}")
+    try:
+        _move_content(copy, fresh)
+        _sync(fresh)
+        aside = _set_aside(path)
+        fresh.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StorageFailed(detail=f"{path.parent}: {error.strerror or error}") from error
+    finally:
+        for left in (fresh, *(beside(fresh, end) for end in SIDE_FILES)):
+            left.unlink(missing_ok=True)
+    return aside
+
+
+def _set_aside(path: Path) -> str | None:
+    """Keep what stands at the path, whole, before it is taken apart: it may be killed at any moment.
+
+    The old WAL must never meet the new file, nor the old file be read without it.
+    """
+    stamp = datetime.now(UTC).strftime("%Y-%m-%d_%H-%M-%S")
+    aside = path.with_name(f"{path.name}.set-aside-{stamp}-{uuid4().hex[:4]}")
+    present = [end for end in ("", *SIDE_FILES) if beside(path, end).exists()]
+    for end in present:
+        with suppress(FileNotFoundError):  # whoever used the database has just ended
+            _keep(beside(path, end), beside(aside, end))
+    _sync(path.parent)
+    if present != [""]:
+        for end in present:
+            beside(path, end).unlink(missing_ok=True)
+    return str(aside) if aside.exists() else None
+
+
+def _move_content(copy: Path, fresh: Path) -> None:
+    """Give the database at `copy` the name `fresh`; a copy, on another disk or mount of the same."""
+    with closing(connect(copy)) as source:
+        busy = source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    try:
+        if not busy:
+            copy.rename(fresh)
+            return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    with closing(connect(copy)) as source, closing(connect(fresh, mode="rwc")) as target:
+        source.backup(target)
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give the file a second name; a copy, where the file system has no hard links."""
+    try:
+        name.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, name)
+        _sync(name)
+
+
+def _sync(path: Path) -> None:
+    # Only for files that no connection of this process has open: closing drops SQLite's locks.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""The safety backup: made beside the rest of a restore, and what the live database last held is in it."""
+
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import Any
+
+import pytest
+
+from obms.backup import Backups
+from obms.backup.manifest import MANIFEST_END
+from obms.backup.restore import restore, undo
+from obms.backup.storage import Folder
+from obms.databases import Chunks, Database
+from obms.errors import BackupDamaged
+from tests.backup.conftest import (
+    Backed,
+    add_issuer,
+    assert_nothing_is_left,
+    images,
+    issuer_names,
+    manifest_of,
+)
+from tests.deployment import Deployment
+
+PATIENCE = 30.0
+
+
+@dataclass(slots=True)
+class Announcing:
+    """The folder of the backups, which says when a manifest was published in it."""
+
+    real: Folder
+    published: Event = field(default_factory=Event)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+        self.real.put(name, chunks, replace=replace)
+        if name.endswith(MANIFEST_END):
+            self.published.set()
+
+
+def written_late(server: Deployment) -> Backups:
+    """What restores, where somebody writes when the safety backup is made, and before the switch."""
+    storage = Announcing(Folder(server.backup_dir))
+    usual = server.backups
+
+    def migrate(copy: Database, name: str, version: str) -> object:
+        assert storage.published.wait(PATIENCE)
+        add_issuer(server, "at the last moment")
+        return usual.migrate(copy, name, version)
+
+    return replace(usual, storage=storage, migrate=migrate)
+
+
+def test_what_is_written_after_the_safety_backup_was_made_is_brought_back_by_an_undo(backed: Backed) -> None:
+    server, _ = backed
+    before = images(server)
+    done = restore(written_late(server), "latest")
+    assert "at the last moment" not in issuer_names(server)
+    added = [name for name in images(server) if name not in before]
+    assert all(name.startswith(str(done.safety_backup)) for name in added)
+    assert undo(server.backups).id == done.safety_backup
+    assert "at the last moment" in issuer_names(server)
+
+
+def test_what_is_written_last_is_in_the_file_of_the_safety_backup_of_sqlite(backed_sqlite: Backed) -> None:
+    server, _ = backed_sqlite
+    before = server.database.facts().rows["issuers"]
+    safety = str(restore(written_late(server), "latest").safety_backup)
+    assert manifest_of(server, safety).rows["issuers"] == before + 1
+    assert server.obms("backup", "verify", safety).code == 0
+    assert_nothing_is_left(server)
+
+
+def test_nobody_who_only_reads_makes_it_be_made_twice(backed_sqlite: Backed) -> None:
+    server, _ = backed_sqlite
+    with server.database.overtaken() as overtaken:
+        with server.database.snapshot() as snapshot:
+            assert b"".join(snapshot.chunks())
+        issuer_names(server)
+        assert not overtaken()
+        add_issuer(server, "later")
+        assert overtaken()
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_refused_restore_leaves_no_safety_backup(backed: Backed, *, saved: bool) -> None:
+    server, made = backed
+    before, record = images(server), server.backup_dir / "last_restore.json"
+    storage = Announcing(Folder(server.backup_dir))
+
+    def refuse(_copy: Database, name: str, _version: str) -> object:
+        if saved:
+            assert storage.published.wait(PATIENCE)
+        raise BackupDamaged(name=name, detail="it cannot be migrated")
+
+    with pytest.raises(BackupDamaged, match="cannot be migrated"):
+        restore(replace(server.backups, storage=storage, migrate=refuse), made["id"])
+    assert images(server) == before
+    assert not record.exists()
+    assert_nothing_is_left(server)
