@@ -47,6 +47,8 @@ format: $(VENV)/dev.stamp ## Format the code
 bench: $(VENV)/dev.stamp ## Measure against the usual commands. ARGS="--credentials 100000" for less
 	@$(BIN)/python -m benchmarks.compare_faults
 	@$(BIN)/python -m benchmarks.http
+	@$(BIN)/python -m benchmarks.stall
+	@$(BIN)/python -m benchmarks.moving $(ARGS)
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 docs: $(VENV)/dev.stamp ## Write the generated tables of docs/reference again

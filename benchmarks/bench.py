@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
+from pyrage import x25519
 
-from benchmarks.deployment import PROGRAM, Deployment, on_postgresql, on_sqlite
-from tests.postgres import running_server
+from benchmarks.deployment import PROGRAM, Deployment, on_postgresql, on_sqlite, tuned_server
 
 RESULTS = Path(__file__).parent / "latest.json"
 MEBIBYTE = 1024 * 1024
@@ -97,7 +97,7 @@ def on_sqlite_measured(folder: Path, options: argparse.Namespace) -> Iterator[Me
 
 
 def on_postgresql_measured(folder: Path, options: argparse.Namespace) -> Iterator[Measure]:
-    with running_server(fsync="on", shared_buffers="256MB", max_wal_size="4GB") as server:
+    with tuned_server() as server:
         deployment = on_postgresql(folder / "postgresql", server, "openbadges")
         fill(deployment, options)
         image = folder / "theirs.sql.gz"
@@ -133,6 +133,7 @@ def measured(
             their_backup,
             (
                 ours(deployment, "backup, published", "backup", "run", "--no-prove"),
+                encrypted(ours(deployment, "backup, encrypted", "backup", "run", "--no-prove")),
                 ours(deployment, "backup, proven", "backup", "run"),
             ),
         ),
@@ -162,6 +163,11 @@ def ours(deployment: Deployment, work: str, *command: str) -> Job:
         command=[str(PROGRAM), *command, "--json"],
         size=lambda: newest(deployment.backups) if command[0] == "backup" else 0,
     )
+
+
+def encrypted(job: Job) -> Job:
+    recipient = x25519.Identity.generate().to_public()
+    return replace(job, command=["env", f"BACKUP_AGE_RECIPIENTS={recipient}", *job.command])
 
 
 # Measuring
@@ -222,7 +228,8 @@ def size(path: Path) -> int:
 
 
 def newest(folder: Path) -> int:
-    return size(max(folder.glob("*_backup_*.gz"), key=lambda path: path.name))
+    images = (path for path in folder.glob("*_backup_*.gz*") if path.suffix != ".json")
+    return size(max(images, key=lambda path: path.name))
 
 
 def remove(path: Path) -> None:

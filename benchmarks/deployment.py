@@ -5,17 +5,29 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tests.postgres import Server, clean_environment
+from pydantic_settings import SettingsConfigDict
+
+from obms.app import open_database
+from obms.config import Settings
+from obms.databases import Facts
+from tests.postgres import Server, clean_environment, running_server
 
 COMMON = Path(__file__).parent / "common"
 PROGRAM = Path(sys.executable).with_name("obms")
 Kind = Literal["sqlite", "postgresql"]
 Completed = subprocess.CompletedProcess[str]
+
+
+class FromEnvironment(Settings):
+    """The settings of a deployment, whatever .env file lies here."""
+
+    model_config = SettingsConfigDict(env_file=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +86,26 @@ class Deployment:
         result.check_returncode()
         return result.stdout.strip()
 
+    def facts(self) -> Facts:
+        """What the live database holds, by the same digests that prove a backup."""
+        os.environ.update(self.environment)
+        database = open_database(FromEnvironment())
+        try:
+            return database.facts()
+        finally:
+            database.engine.dispose()
+
     def recreate(self) -> None:
         """Drop a PostgreSQL database and make it anew, empty, as a careful operator does before a restore."""
         assert self.server is not None
         name = self.settings["POSTGRES_DB"]
         self.server.psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         self.server.psql(f'CREATE DATABASE "{name}"')
+
+
+def tuned_server() -> AbstractContextManager[Server]:
+    """A PostgreSQL with the memory of a small server of one's own, and everything durable."""
+    return running_server(fsync="on", shared_buffers="256MB", max_wal_size="4GB")
 
 
 def on_sqlite(folder: Path) -> Deployment:
