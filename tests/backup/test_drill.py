@@ -69,6 +69,8 @@ def test_it_recovers_from_the_farthest_store_alone_and_leaves_the_live_database_
     assert drill["ok"]
     assert drill["store"] == (far.folder / "far").as_uri()
     assert drill["rows"]["credentials"] == 30
+    assert drill["signature"]
+    assert drill["signed_by"] == far.backups.trusted
     assert {"refuses a damaged copy", "application starts", "sample verifies", "keys can sign"} <= {
         check["name"] for check in drill["checks"] if check["ok"]
     }

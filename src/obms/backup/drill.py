@@ -195,12 +195,12 @@ def _failed(play: _Play) -> NotProven | None:
 
 def _conclude(backups: Backups, play: _Play, error: ObmsError | None) -> Drilled:
     """Write the report and tell of the drill. What failed is told although it cannot be written."""
-    page, report = None, _report(backups, play, error)
+    page, report = None, _report(backups, play, error).signed(backups.signer)
     try:
         page = write_report(backups, report)
     except StorageFailed as failed:
         error = error or failed
-        report = _report(backups, play, error)
+        report = _report(backups, play, error).signed(backups.signer)
     facts = {
         "id": report.id,
         "store": report.store,

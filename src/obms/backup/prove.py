@@ -26,6 +26,7 @@ from obms.errors import (
     SchemaTooNew,
     StorageFailed,
 )
+from obms.figures import size
 from obms.observe import Event
 
 SPOOL_PREFIX = "spool-"
@@ -230,7 +231,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StorageFailed(
-            detail=f"{folder} has {free} bytes free, and {needed} are needed",
+            detail=f"{folder} has {size(free)} free, and {size(needed)} are needed",
             hint="Free some space there, or set BACKUP_DIR to a larger disk. Nothing was changed.",
         )
 

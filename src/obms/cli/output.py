@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from obms.figures import size
+
 if TYPE_CHECKING:
     from obms.backup.catalog import Backup
     from obms.backup.copies import Copy
@@ -168,14 +170,3 @@ def moved_as_text(done: Mapping[str, Any], settings: Mapping[str, str]) -> str:
         lines.append(f"the empty database that stood there: {done['set_aside']}")
     lines.append("write this into .env, and restart the API:")
     return "\n".join([*lines, *(f"{name}={value}" for name, value in settings.items())])
-
-
-def size(count: int | None) -> str:
-    if count is None:
-        return "-"
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:  # noqa: PLR2004 - the step between the units
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

@@ -14,6 +14,7 @@ from obms.backup.drill_report import Drill, last_drill, seconds_as_text
 from obms.backup.run import RECORD, read_record
 from obms.backup.staleness import is_stale
 from obms.errors import ObmsError
+from obms.figures import size
 from obms.looking import Finding, Light, Scene, worst
 
 RUN = "`obms backup run`"
@@ -203,7 +204,7 @@ def disk(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     newest = _newest(scene, catalog)
     once = newest.manifest.bytes + newest.manifest.raw_bytes if newest and newest.manifest else 0
-    detail = f"{free} bytes free, {once} needed for the next backup and its proof"
+    detail = f"{size(free)} free, {size(once)} needed for the next backup and its proof"
     light: Light = "red" if free < once else "yellow" if free < 3 * once else "green"
     mend = "" if light == "green" else "Free some space, or set BACKUP_DIR to a larger disk."
     yield Finding(name="disk", light=light, detail=detail, mend=mend)
