@@ -139,7 +139,7 @@ def test_r5_a_disk_too_small_to_spool_is_found_before_the_work(backed: Backed) -
         with unchanged(server):
             answer = server.obms("restore", "latest", "--yes")
             assert answer.code == 9, answer.err
-            assert re.search(r"has [\d.]+ k?B free, and [\d.]+ MB are needed", answer.err), answer.err
+            assert re.search(r"has [\d.]+ k?B free, and [\d.]+ [kM]B are needed", answer.err), answer.err
             assert server.obms("restore", "latest", "--dry-run").code == 9
 
 
