@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from obms.badges import Site
+from obms.databases.many import insert_many
 from obms.errors import Forbidden
 from obms.gate import ADMIN
 from obms.schema import audit_events, user_roles
@@ -74,8 +75,7 @@ def record_all(
 ) -> None:
     """As `record`, for the same deed to many."""
     common = {"at": site.clock(), "actor": actor.id, "action": action, "detail": None}
-    if subjects:
-        connection.execute(sa.insert(audit_events), [{**common, "subject": subject} for subject in subjects])
+    insert_many(connection, audit_events, [{**common, "subject": subject} for subject in subjects])
 
 
 def list_events(

@@ -16,13 +16,13 @@ import sqlalchemy as sa
 from obms.badges import Site, issuing, keys, profiles, statuses
 from obms.badges.credentials import Kept
 from obms.badges.issuing import Order, credential_of, credential_row, require_described
+from obms.databases.many import insert_all
 from obms.domain import Achievement, Issuer, StatusEntry
 from obms.errors import ObmsError
-from obms.schema import credentials
+from obms.schema import credentials, status_entries
 
 Allow = Callable[[str], None]
 Outcome = Kept | ObmsError
-ADD = sa.insert(credentials)  # made once
 Given = ParamSpec("Given")
 Done = TypeVar("Done")
 
@@ -124,6 +124,6 @@ def keep_all(connection: sa.Connection, signed: Sequence[Signed | ObmsError]) ->
     """Write the rows of what was signed."""
     good = [each for each in signed if isinstance(each, Signed)]
     if good:
-        connection.execute(ADD, [each.row for each in good])
-        statuses.add_all_entries(connection, [(each.row["id"], each.entries) for each in good])
+        places = [row for each in good for row in statuses.entry_rows(each.row["id"], each.entries)]
+        insert_all(connection, {credentials: [each.row for each in good], status_entries: places})
     return [each if isinstance(each, ObmsError) else Kept(**each.row) for each in signed]

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from openbadgeslib.ob3 import build_status_list_credential
 
 from obms.badges import Site, keys, proofs
 from obms.badges.signers import open_signer
+from obms.databases.many import insert_many
 from obms.domain import PURPOSES, REVOCATION, SUSPENSION, Purpose, Status, StatusEntry
 from obms.errors import Conflict, NotFound
 from obms.schema import BIT_IS_SET, credentials, issuers, revocations, status_entries, status_lists
@@ -176,28 +177,22 @@ def _take_of_several(
         count -= given
 
 
-ADD_ENTRIES = sa.insert(status_entries)
-
-
 def add_entries(connection: sa.Connection, credential_id: str, entries: tuple[StatusEntry, ...]) -> None:
-    add_all_entries(connection, [(credential_id, entries)])
+    insert_many(connection, status_entries, entry_rows(credential_id, entries))
 
 
-def add_all_entries(connection: sa.Connection, held: Iterable[tuple[str, tuple[StatusEntry, ...]]]) -> None:
-    connection.execute(
-        ADD_ENTRIES,
-        [
-            {
-                "credential_id": credential_id,
-                "purpose": entry.purpose,
-                "list_id": entry.list_id,
-                "position": entry.position,
-                "value": False,
-            }
-            for credential_id, entries in held
-            for entry in entries
-        ],
-    )
+def entry_rows(credential_id: str, entries: tuple[StatusEntry, ...]) -> list[dict[str, Any]]:
+    """The rows of the places that a new credential has."""
+    return [
+        {
+            "credential_id": credential_id,
+            "purpose": entry.purpose,
+            "list_id": entry.list_id,
+            "position": entry.position,
+            "value": False,
+        }
+        for entry in entries
+    ]
 
 
 def places_of(connection: sa.Connection, credential_id: str) -> tuple[StatusEntry, ...]:

@@ -4,6 +4,7 @@ import re
 import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -141,9 +142,15 @@ def read_id(what: str, text: str) -> str:
     return str(uuid.UUID(found[1]))
 
 
+@lru_cache(maxsize=16)
+def _address(site_url: str) -> re.Pattern[str]:
+    """How the address of what this server has begins."""
+    return re.compile(rf"{re.escape(site_url)}/(?:v[23]/)?[a-z-]+/")
+
+
 def read_reference(server: Server, field: str, text: str) -> str:
     """The bare id of one that a body names, also by its URL on this server; Invalid if it is none of ours."""
-    local = re.sub(rf"{re.escape(server.site.base_url)}/(?:v[23]/)?[a-z-]+/", "", text, count=1)
+    local = _address(server.site.base_url).sub("", text, count=1)
     found = REFERENCE.fullmatch(local)
     if found is None:
         raise Invalid(**{field: ["must be an id or a URL of this server"]})

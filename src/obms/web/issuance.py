@@ -1,12 +1,14 @@
 """Credentials that are ordered at the same time, issued together, in front of the route that issues them.
 
-Who comes while others are issued waits for the next turn. Each is asked of the database who it is, is
+Who comes while others are issued waits for the next turn; on PostgreSQL there are two at a time, of which
+one is signed while the other waits for the database. Each is asked of the database who it is, is
 judged on its own, and is answered after the commit that all of a turn share. What is ordered in an unusual
 way, and what is refused, goes to the application, which judges it alone: it has all the refusals.
 """
 
 import asyncio
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -58,7 +60,10 @@ class Issuance:
         self.app = app
         self.server = server
         self._waiting: deque[tuple[Asked, asyncio.Future[Told]]] = deque()
-        self._turn: asyncio.Task[None] | None = None
+        # One turn signs while the other waits for the database; SQLite has one writer at a time.
+        self.turns = 1 if server.database.kind == "sqlite" else 2
+        self._turns: set[asyncio.Task[None] | None] = set()
+        self._members = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (key := _key(scope)) is None:
@@ -78,14 +83,21 @@ class Issuance:
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Told] = loop.create_future()
         self._waiting.append((asked, told))
-        if self._turn is None:
-            self._turn = loop.create_task(self._issue())
+        self._begin()
         return await told
 
-    async def _issue(self, before: int = 0) -> None:
-        if len(self._waiting) < before:
-            await asyncio.sleep(MOMENT)
-        turn = [self._waiting.popleft() for _ in range(min(MEMBERS, len(self._waiting)))]
+    def _begin(self) -> None:
+        """Begin a turn for those who wait, as soon as they are as many as those of the turns under way.
+
+        So turns come to be equally large, and who is in one does not wait for long.
+        """
+        while self._waiting and len(self._turns) < self.turns and len(self._waiting) >= self._members:
+            share = math.ceil((len(self._waiting) + self._members) / self.turns)
+            turn = [self._waiting.popleft() for _ in range(min(MEMBERS, share, len(self._waiting)))]
+            self._members += len(turn)
+            self._turns.add(asyncio.get_running_loop().create_task(self._issue(turn)))
+
+    async def _issue(self, turn: "Sequence[tuple[Asked, asyncio.Future[Told]]]") -> None:
         outcomes: Sequence[Told] = [None] * len(turn)
         try:
             outcomes = await asyncio.to_thread(issue_together, self.server, [asked for asked, _ in turn])
@@ -94,8 +106,13 @@ class Issuance:
             for (_, told), outcome in zip(turn, outcomes, strict=True):
                 if not told.done():
                     told.set_result(outcome)
-            following = self._issue(len(turn)) if self._waiting else None
-            self._turn = asyncio.get_running_loop().create_task(following) if following else None
+            try:
+                if self._members == len(turn) > len(self._waiting):
+                    await asyncio.sleep(MOMENT)
+            finally:
+                self._members -= len(turn)
+                self._turns.discard(asyncio.current_task())
+                self._begin()
 
 
 def issue_together(server: Server, asked: Sequence[Asked]) -> Sequence[Told]:
@@ -107,21 +124,30 @@ def issue_together(server: Server, asked: Sequence[Asked]) -> Sequence[Told]:
     """
     written: list[batching.Signed | None] = []
     try:
-        with server.write() as connection:
-            actors = {key: _actor(connection, server, key) for key in {one.key for one in asked}}
-            wanted = [(one.order, partial(_allow, actors[one.key])) for one in asked]
-            prepared = batching.prepare(connection, server.site, wanted)
-            if server.database.kind == "sqlite":
-                written += _keep(connection, server, asked, actors, _sign(server, prepared))
-            else:
-                connection.exec_driver_sql(NOT_AWAITED)
-        if not written:
-            signed = _sign(server, prepared)
+        if server.database.kind == "sqlite":
             with server.write() as connection:
-                written += _keep(connection, server, asked, actors, signed)
+                actors, prepared = _prepare(connection, server, asked)
+                written += _keep(connection, server, asked, actors, _sign(server, prepared))
+        else:
+            with server.database.engine.connect() as connection:
+                with connection.begin():
+                    actors, prepared = _prepare(connection, server, asked)
+                    connection.exec_driver_sql(NOT_AWAITED)
+                signed = _sign(server, prepared)
+                with connection.begin():
+                    written += _keep(connection, server, asked, actors, signed)
     except sa.exc.SQLAlchemyError as error:
         return [error if written else None] * len(asked)
     return written
+
+
+def _prepare(
+    connection: sa.Connection, server: Server, asked: Sequence[Asked]
+) -> tuple[dict[str, access.Actor | None], list[batching.Prepared | ObmsError]]:
+    """Who asks, by key, and what each order needs, or why it is refused."""
+    actors = {key: _actor(connection, server, key) for key in {one.key for one in asked}}
+    wanted = [(one.order, partial(_allow, actors[one.key])) for one in asked]
+    return actors, batching.prepare(connection, server.site, wanted)
 
 
 def _sign(

@@ -21,6 +21,7 @@ from obms.badges import people
 NAME_LIMIT, TEXT_LIMIT, URL_LIMIT, LIST_LIMIT, DEPTH_LIMIT = 500, 20_000, 2_000, 50, 16
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x20\x7f-\xa0<>\"{}|\\^`]+")
 WEB = r"[Hh][Tt][Tt][Pp][Ss]?:\/\/[^\s\x00-\x20\x7f-\xa0<>\"{}|\\^`]*"
+SURROGATE = re.compile("[\ud800-\udfff]")
 YEARS = range(1000, 9999)
 
 
@@ -28,7 +29,7 @@ def storable(text: str) -> str:
     """Neither PostgreSQL nor a signature takes what is refused here."""
     if "\x00" in text:
         raise ValueError("must not contain the character NUL")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and SURROGATE.search(text):
         raise ValueError("must be valid Unicode")
     return text
 
