@@ -16,13 +16,13 @@ from uuid import uuid4
 import pytest
 
 from obms import cli
-from obms.app import Server as Application
 from obms.app import open_backups, open_database, open_server
 from obms.backup import Backups
 from obms.badges.seeding import seed
 from obms.config import Settings, read_settings
 from obms.databases import Database
 from obms.migrations import migrate
+from obms.server import Server as Application
 from obms.web.probe import probe
 from tests.postgres import Server, clean_environment
 

@@ -4,15 +4,14 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from sqlalchemy import Connection
 
 from obms import __version__, migrations
 from obms.backup import Backups, Probe
@@ -37,46 +36,18 @@ from obms.databases import Database
 from obms.databases.sqlite import Sqlite
 from obms.domain import PURPOSES, REVOCATION
 from obms.errors import ConfigurationError, StorageFailed
-from obms.gate import Gate
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
 from obms.observe import Hook, every, log_event, no_event, utc_now
+from obms.server import Server, open_fetcher
 
 if TYPE_CHECKING:
     from obms.backup.drill import Drilled
-    from obms.badges.fetching import Fetcher
     from obms.looking import Finding, Scene
     from obms.looking.health import BackupHealth
     from obms.looking.visit import Visit
     from obms.metrics import Measured
 
 WORK = ".work"
-
-
-def _fetcher(allowed: tuple[str, ...] = ()) -> "Fetcher":
-    from obms.badges.fetching import Fetcher
-
-    return Fetcher(allowed=allowed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """What the API is given. `keep` writes entries beside the backups, and never fails.
-
-    `write` begins a unit of work, which is committed when it ends; many threads may have one.
-    """
-
-    database: Database
-    write: Callable[[], AbstractContextManager[Connection]]
-    site: Site
-    version: str
-    admin_key: str | None = field(repr=False)
-    backup_health: "Callable[[], BackupHealth]"
-    metrics: Callable[[], bytes]
-    keep: Callable[[Sequence[Entry]], None]
-    needed_revision: str
-    gate: Gate = field(default_factory=Gate)
-    look: "Callable[[], list[Finding]]" = list
-    fetcher: "Fetcher" = field(default_factory=_fetcher)
 
 
 def open_database(settings: Settings, *, pooled: bool = False) -> Database:
@@ -214,7 +185,7 @@ def _server(settings: Settings, database: Database) -> Server:
         needed_revision=migrations.newest(),
         gate=settings.gate(),
         look=lambda: _look(settings, database),
-        fetcher=_fetcher(settings.fetch_allowed_origins),
+        fetcher=open_fetcher(settings.fetch_allowed_origins),
     )
 
 
@@ -424,5 +395,5 @@ def _server_of_copy(settings: Settings, copy: Database) -> Server:
         metrics=lambda: b"",
         keep=lambda _entries: None,
         needed_revision=migrations.newest(),
-        fetcher=_fetcher(),
+        fetcher=open_fetcher(),
     )

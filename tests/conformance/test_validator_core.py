@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from obms.app import Server
 from obms.badges import credentials, keys
 from obms.databases import writing
+from obms.server import Server
 from tests.conformance.conftest import SITE
 from tests.conformance.judge import Judge
 from tests.web.conftest import ISSUER, Client, order

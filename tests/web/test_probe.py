@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from obms.app import Server
 from obms.backup.manifest import Check
 from obms.badges import Seal, credentials, examining, signatures
 from obms.databases import Database
 from obms.errors import KeyMissing
 from obms.schema import credentials as credential_table
 from obms.schema import images, revocations, signing_keys, status_entries, status_lists
+from obms.server import Server
 from obms.web.probe import probe
 from tests.deployment import Deployment, Templates
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from obms.app import Server
 from obms.badges.fetching import Fetcher
 from obms.databases import writing
 from obms.schema import credentials, status_entries
+from obms.server import Server
 from obms.web import create_app
 from tests.badges import pictures
 from tests.badges.foreigners import Abroad, abroad

@@ -11,12 +11,12 @@ from obms.errors import BackupDamaged, NotProven
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from obms.app import Server
     from obms.backup import Backups
     from obms.backup.manifest import Check, Verdict
     from obms.backup.storage import Storage
     from obms.config import Settings
     from obms.databases import Database
+    from obms.server import Server
 
 NAME_HELP = "An id, a file name, a path to a file, or `latest`; of a store: its URL, `/`, and one of these."
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]

@@ -11,8 +11,8 @@ from starlette.routing import BaseRoute
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from obms import app
-from obms.app import Server
 from obms.observe import configure_logging
+from obms.server import Server
 from obms.web import (
     achievements,
     assets,

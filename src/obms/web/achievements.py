@@ -6,10 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 
-from obms.app import Server
 from obms.badges import access, credentials, deleting, endorsing, profiles, relations
 from obms.domain import Achievement
 from obms.errors import Invalid, NotFound
+from obms.server import Server
 from obms.web import orders
 from obms.web.context import (
     Cascade,

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request, Response
 
-from obms.app import Server
 from obms.badges import baking, credentials, drawing, images
 from obms.badges.baking import Badge
 from obms.badges.images import EXTENSIONS, PNG, SVG, Picture
+from obms.server import Server
 from obms.specs import ob2
 from obms.web.answers import GONE, PICTURES, UNCHANGED
 from obms.web.assets import picture_answer

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from obms.app import Server
 from obms.backup.journal import Entry
 from obms.badges import access, credentials
 from obms.badges.batching import Outcome, issue_many
 from obms.errors import Invalid, ObmsError
+from obms.server import Server
 from obms.specs import Json, iso
 from obms.web.answers import JSON, Responses
 from obms.web.context import TheActor, TheServer, read_id, reading, writing

@@ -19,9 +19,9 @@ from fastapi.security import (
     HTTPBearer,
 )
 
-from obms.app import Server
 from obms.badges import access, logins, people
 from obms.errors import AuthenticationRequired, Invalid, LoginRefused, NotFound
+from obms.server import Server
 from obms.web.limits import Logins, client_of
 
 OFFSET_LIMIT = 2**31 - 1

@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from obms.app import Server
 from obms.badges import access, credentials, issuing, profiles, signatures, statuses, tokens, verifying
 from obms.badges.keys import ED25519, RSA
 from obms.badges.standings import read_standing
 from obms.domain import REVOCATION, ProofKind
+from obms.server import Server
 from obms.specs import Json, iso
 from obms.web.accepting import prefers
 from obms.web.answers import GONE, JSON, JWS_TYPE, NO_KEY, SIGNED, UNCHANGED, of_types

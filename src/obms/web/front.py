@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from obms.app import Server
 from obms.badges.examining import is_listed
 from obms.schema import achievements, credentials, issuers, revocations
+from obms.server import Server
 from obms.web import health
 from obms.web.accepting import prefers
 from obms.web.answers import JSON, of_types

@@ -11,13 +11,13 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from obms.app import Server
 from obms.backup.drill_report import Drill
 from obms.errors import DatabaseNotMigrated, DatabaseUnreachable
 from obms.looking import worst
 from obms.looking.deep import VITAL
 from obms.looking.health import BackupHealth
 from obms.schema import metadata
+from obms.server import Server
 from obms.specs import iso
 from obms.web.answers import JSON, Responses, of_types
 from obms.web.context import TheActor, TheServer, reading

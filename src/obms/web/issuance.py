@@ -20,10 +20,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from obms.app import Server
 from obms.badges import access, batching, logins
 from obms.badges.issuing import Order
 from obms.errors import AuthenticationRequired, Invalid, ObmsError
+from obms.server import Server
 from obms.specs import credential_url
 from obms.web import problems
 from obms.web.models import CredentialBody

@@ -5,10 +5,10 @@ import json
 import sqlalchemy as sa
 
 from obms import domain
-from obms.app import Server
 from obms.badges import endorsing, issuing
 from obms.badges.building import build
 from obms.errors import Invalid
+from obms.server import Server
 from obms.web.context import read_reference
 from obms.web.models import AchievementBody, CredentialBody, EndorsementBody, RelatedBody
 from obms.web.parts import ABSOLUTE, picture

@@ -11,7 +11,6 @@ import jwt
 import sqlalchemy as sa
 from openbadgeslib.errors import LibOpenBadgesException
 
-from obms.app import Server
 from obms.backup.manifest import Check
 from obms.badges import baking, credentials, examining, signatures, statuses, verifying
 from obms.databases import Database
@@ -19,6 +18,7 @@ from obms.domain import REVOCATION, SUSPENSION
 from obms.errors import KeyMissing, ObmsError
 from obms.schema import achievements, issuers
 from obms.schema import credentials as credential_table
+from obms.server import Server
 from obms.web import create_app
 
 # What reading damaged rows may raise: the copy is bad then, and the proof goes on.

@@ -15,9 +15,9 @@ from typing import cast
 import jwt
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from obms.app import Server
 from obms.badges import signatures
 from obms.databases.watching import Row, Unwatched
+from obms.server import Server
 from obms.web.gathering import Gathering
 
 KEPT_BYTES = 16 * 1024 * 1024

@@ -4,12 +4,12 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from obms.app import Server
 from obms.backup.journal import Entry
 from obms.badges import access, credentials, statuses
 from obms.badges.standings import read_standing
 from obms.domain import REVOCATION, SUSPENSION, Status
 from obms.errors import Conflict
+from obms.server import Server
 from obms.specs import Json, credential_url, iso
 from obms.web.models import ReasonBody
 

@@ -2,10 +2,10 @@
 
 from fastapi import Request
 
-from obms.app import Server
 from obms.badges.keys import SigningKey, find_active
 from obms.domain import Algorithm
 from obms.errors import Conflict
+from obms.server import Server
 from obms.web.accepting import prefers
 from obms.web.context import reading
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from obms.app import Server
 from obms.badges import access, exchange, presentations
 from obms.badges.fetching import Visit
 from obms.domain import JoseName
 from obms.errors import Busy, Invalid
+from obms.server import Server
 from obms.specs import Json, issuer_did, issuer_url, vc
 from obms.web.answers import JSON, Responses
 from obms.web.context import TheActor, TheServer, read_id, reading, writing

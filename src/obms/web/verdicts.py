@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from obms.app import Server
 from obms.badges import signatures, verifying
 from obms.databases.watching import Row
 from obms.domain import ProofKind, Status
+from obms.server import Server
 from obms.web.credentials import shown_verdict
 from obms.web.gathering import Gathering
 

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 import httpx
 from fastapi import APIRouter, FastAPI, Request
 
-from obms.app import Server
 from obms.badges import foreign
 from obms.badges.fetching import GONE, OK, Fetched, NotFetched, Visit
 from obms.badges.inquiry import SIGNATURE, Early, Expired, Report, Revoked, Suspended
 from obms.errors import Busy, Invalid
+from obms.server import Server
 from obms.specs import Json, iso
 from obms.web.context import TheServer
 from obms.web.uploads import OF_FILE, TheUpload, Upload, text_field
