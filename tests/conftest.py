@@ -12,6 +12,7 @@ import pytest
 
 from obms.databases import Database
 from obms.observe import configure_logging
+from tests.clouds import Cloud, azure_cloud, google_cloud
 from tests.deployment import Deployment, Templates
 from tests.postgres import Server, running_server
 from tests.s3_server import S3Server, running_s3
@@ -69,6 +70,19 @@ def s3() -> Iterator[S3Server]:
     """An S3 server of this process."""
     with running_s3() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def google(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A bucket that speaks as Google Cloud Storage does."""
+    with google_cloud(s3, tmp_path_factory.mktemp("google")) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def azure() -> Cloud:
+    """A container of Azure, where the environment names one."""
+    return azure_cloud()
 
 
 @pytest.fixture(scope="session")

@@ -10,18 +10,22 @@ import pytest
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import open_store
 from obms.errors import AlreadyThere, BackupDamaged, BackupNotFound, StorageFailed
+from tests.clouds import Cloud
 from tests.real_faults import fill_disk, small_disk
 from tests.s3_server import BUCKET, S3Server
 
 LARGE = 12_000_000  # bytes: three parts of an upload
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "google", "azure"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
         return Folder(tmp_path / "kept")
-    server: S3Server = request.getfixturevalue("s3")
-    return open_store(server.url(f"{BUCKET}/{uuid4().hex}"), server.credentials).storage
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        return open_store(server.url(f"{BUCKET}/{uuid4().hex}"), server.credentials).storage
+    cloud: Cloud = request.getfixturevalue(request.param)
+    return open_store(cloud.url(uuid4().hex), cloud.credentials).storage
 
 
 def read(storage: Storage, name: str) -> bytes:

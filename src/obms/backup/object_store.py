@@ -24,6 +24,7 @@ from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 
 OPENERS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+ENDPOINTS = {"gs": "base_url"}  # what a client calls the address of its server, where not `endpoint`
 AT_ONCE = 3  # parts on their way
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
@@ -32,7 +33,8 @@ RETRIES = 3  # of one request; a copy as a whole is tried again by its maker
 HINT = "Check that it answers, and what BACKUP_STORES says of it. Backups in BACKUP_DIR are untouched."
 REGION = "us-east-1"  # S3's own default
 LONGEST_REASON = 300
-REFUSALS = re.compile(r"status code: (401|403|404)\b")
+# The second is Azure's, of a removal; 409 and 412 are what is immutable there, and what is leased.
+REFUSALS = re.compile(r"status code: (401|403|404)\b|Bulk delete .*\(code: (401|403|409|412)\)")
 
 
 class ObjectStore:
@@ -53,7 +55,7 @@ class ObjectStore:
         So that two that write the same large name do not meet there, they put a small mark first.
         """
         beginning, whole = _beginning(chunks, self._part_size)
-        with self._errors(name):
+        with self._errors(name, sends=True):
             if whole:
                 obstore.put(
                     self._client,
@@ -108,10 +110,12 @@ class ObjectStore:
         return True
 
     @contextmanager
-    def _errors(self, name: str) -> Iterator[None]:
+    def _errors(self, name: str, *, sends: bool = False) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotFoundError) as error:
+            if sends:  # then it is the bucket that is not there
+                raise StoreRefused(store=self.name, detail=_reason(error)) from error
             raise BackupNotFound(name=name) from error
         except AlreadyExistsError as error:
             raise AlreadyThere(name=name, store=self.name) from error
@@ -129,18 +133,21 @@ def open_object_store(
     """The store of a name such as `s3://bucket/prefix`; nothing is connected to yet."""
     scheme, _, rest = name.partition("://")
     bucket, _, prefix = rest.partition("/")
-    insecure = str(settings.get("endpoint", "")).startswith("http://")
+    given = dict(settings)
+    endpoint = str(given.pop("endpoint", "")).rstrip("/")
+    if endpoint:
+        given[ENDPOINTS.get(scheme, "endpoint")] = endpoint
     try:
         client = OPENERS[scheme](
             bucket,
             prefix=prefix or None,
             client_options={
-                "allow_http": insecure,
+                "allow_http": endpoint.startswith("http://"),
                 "connect_timeout": CONNECT,
                 "timeout": timedelta(seconds=timeout),
             },
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=timeout)},
-            **settings,
+            **given,
         )
     except (BaseError, ValueError, TypeError) as error:
         raise ConfigurationError(detail=f"BACKUP_STORES {name}: {_reason(error)}") from error
@@ -234,6 +241,7 @@ def _beginning(chunks: Chunks, size: int) -> tuple[bytes, bool]:
 def _reason(error: BaseException) -> str:
     """What a client's error says, in one line: the store's own words, or else the client's first line."""
     text = str(error) or type(error).__name__
-    told = [found[1] for tag in ("Code", "Message") if (found := re.search(rf"<{tag}>([^<]*)</{tag}>", text))]
+    # Azure adds a request's id and time, in lines of their own.
+    told = [found[1] for tag in ("Code", "Message") if (found := re.search(rf"<{tag}>([^<\n]*)", text))]
     line = ": ".join(told) or re.sub(r"^Generic \w+ error: |\?\S*", "", text.splitlines()[0])
     return line.strip(" .")[:LONGEST_REASON]

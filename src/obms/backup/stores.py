@@ -167,7 +167,9 @@ def _read_options(name: str, query: str) -> Options:
         raise ConfigurationError(detail=detail, hint=f"There are: {', '.join(NAMES)}.")
     values = {key: value if key in WORDS else _number(name, key, value) for key, value in given.items()}
     endpoint = values.get("endpoint")
-    if endpoint is not None and not re.fullmatch(r"https?://[^/@\s]+/?", str(endpoint)):
+    # The path of an Azure that has no name of its own, as an emulator, begins with the account.
+    path = r"(/[^@\s]*)?" if name.startswith("az:") else "/?"
+    if endpoint is not None and not re.fullmatch(rf"https?://[^/@\s]+{path}", str(endpoint)):
         raise ConfigurationError(detail=f"BACKUP_STORES {name}: endpoint must be https://host or http://host")
     keep = Keep(**{key: values.pop(key) for key in KEEPS if key in values})  # type: ignore[arg-type]
     return Options(keep=keep, **values)  # type: ignore[arg-type]
