@@ -109,7 +109,8 @@ def _make_container(cloud: Cloud, endpoint: str) -> None:
 def lease(cloud: Cloud, name: str) -> None:
     """Let nobody remove an object of Azure for a minute."""
     asked = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": "60"}
-    assert cloud.endpoint
+    if not cloud.endpoint:
+        pytest.skip("OBMS_TEST_AZURE names no endpoint to ask")
     assert _put_to_azure(cloud, cloud.endpoint, f"/{name}", "comp:lease", asked) == 201
 
 
