@@ -11,9 +11,10 @@ from openbadgeslib.ob3 import did_key_from_pem
 from openvc.proof.data_integrity import DataIntegrityProofSuite
 
 from obms.badges import keys, proofs
-from obms.badges.exchange import CONTEXTS
+from obms.badges.contexts import CONTEXTS
 from obms.badges.signers import HeldKey
 from obms.specs import vc
+from tests.badges.test_earlier import BADGES, PICTURED, changed, token
 from tests.deployment import Deployment
 from tests.web.conftest import Client
 
@@ -266,3 +267,27 @@ def test_what_a_context_does_not_say_is_not_signed(client: Client) -> None:
     named = {"@context": [V2, {**inline, "more": "https://example.org/#more"}], "more": 1}
     answer = client.post("/vc/credentials/issue", {"credential": credential(issuer, **named)})
     assert answer.status_code == 201, answer.text
+
+
+def test_credentials_of_data_model_1_1_are_verified_and_not_issued(client: Client) -> None:
+    """With their older proofs, and as tokens with the credential under `vc`."""
+    for name in (PICTURED, "eddsa-2022, context.json", "eddsa-rdfc-2022, 3.0.1", "StatusList2021Entry"):
+        told = verdict(client, BADGES[name])
+        assert told["verified"], (name, told)
+    assert told["warnings"] == ["the status https://elsewhere.example/list#5 was not looked up"]
+    assert complaint(client, BADGES["expired"]) == "expirationDate: it has expired"
+    later = changed(PICTURED, lambda it: it.update(expirationDate="2046-01-01T00:00:00Z"))
+    assert "signature" in complaint(client, later)
+    hidden = changed(PICTURED, lambda it: it.update(unknown="not signed"))
+    assert "compacted form" in complaint(client, hidden)
+    foreign = changed(PICTURED, lambda it: it["issuer"].update(id=HOLDER))
+    assert complaint(client, foreign) == "the key is not the issuer's"
+    assert complaint(client, changed(PICTURED, lambda it: it.pop("issuanceDate"))).startswith("issuanceDate")
+    assert verdict(client, token())["verified"]
+    assert complaint(client, token(exp=1767225601)) == "expirationDate: it has expired"
+    within = {"expirationDate": "2026-02-01T00:00:00Z"}
+    assert complaint(client, token(exp=4102444800, inside=within)) == "expirationDate: it has expired"
+    unsigned = {name: value for name, value in BADGES[PICTURED].items() if name != "proof"}
+    issuer = {"issuer": client.get(f"/issuers/{client.add_issuer()}/did.json").json()["id"]}
+    answer = client.post("/vc/credentials/issue", {"credential": unsigned | issuer})
+    assert (answer.status_code, "@context" in answer.text) == (400, True), answer.text

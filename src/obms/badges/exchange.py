@@ -9,7 +9,6 @@ from typing import Any, Literal
 import jwt
 import sqlalchemy as sa
 from openbadgeslib.errors import LibOpenBadgesException
-from openbadgeslib.ob3.contexts import bundled_contexts
 from openvc.did.base import (
     DidResolverRegistry,
 )
@@ -17,7 +16,8 @@ from openvc.errors import OpenvcError
 from openvc.proof.data_integrity import CredentialNotYetValid, DataIntegrityProofSuite
 from openvc.verify import VerificationPolicy, verify_credential
 
-from obms.badges import Site, dids, graphs, keys, proof_sets, proofs, related, signatures
+from obms.badges import Site, dids, earlier, graphs, keys, proof_sets, proofs, related, signatures
+from obms.badges.contexts import CONTEXTS, known_to
 from obms.badges.fetching import Visit
 from obms.badges.foreign_keys import algorithms_of
 from obms.badges.inquiry import Fault
@@ -28,16 +28,8 @@ from obms.schema import status_entries
 from obms.specs import Json, iso, vc, vcdm
 
 ENVELOPE = "data:application/vc+jwt,"
-# Contexts of the W3C that define nothing but a vocabulary, as its examples and test suites use them.
-VOCABULARIES = {
-    "https://www.w3.org/ns/credentials/examples/v2": "https://www.w3.org/ns/credentials/examples#",
-    "https://www.w3.org/ns/credentials/undefined-terms/v2": "https://www.w3.org/ns/credentials/undefined-term#",
-}
-CONTEXTS: Mapping[str, dict[str, Any]] = {
-    **bundled_contexts(),
-    **{url: {"@context": {"@vocab": iri}} for url, iri in VOCABULARIES.items()},
-}
 STATUS = "BitstringStatusListEntry"
+STARTS = ("validFrom", "issuanceDate")
 # A moment at which each credential has begun to be valid.
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 OWN_TERMS = "it defines terms itself: only its graph is to be believed, not the names of its members"
@@ -124,8 +116,18 @@ def _require_said(desk: Desk, document: Json, signed: Json) -> None:
 
 def _require_proof(desk: Desk, signed: Json) -> None:
     """The proof, whoever made it and whenever what it is on is valid."""
+    proof: Any = signed["proof"]
+    if earlier.is_earlier(signed, proof):
+        method = str(proof.get("verificationMethod"))
+        pem = graphs.find_key(desk.registry(), method.partition("#")[0], method, earlier.PURPOSE)
+        earlier.verify(signed, proof, pem)
+        return
     DataIntegrityProofSuite().verify(
-        signed, resolver=desk.registry(), extra_contexts=CONTEXTS, check_temporal=False, now=END_OF_TIME
+        signed,
+        resolver=desk.registry(),
+        extra_contexts=known_to(signed),
+        check_temporal=False,
+        now=END_OF_TIME,
     )
 
 
@@ -154,9 +156,9 @@ def failed(error: object) -> Report:
 def _verify_token(desk: Desk, token: str) -> Report:
     try:
         document = _token_document(desk, token)
-    except (jwt.InvalidTokenError, ValueError, OverflowError, *FAILURES) as error:
+    except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, OSError, *FAILURES) as error:
         return failed(error)
-    form = judge_form(vcdm.credential_complaints, document)
+    form = judge_form(vcdm.held_complaints, document)
     # What is malformed has no times that could be read.
     return Report(checks=("proof",)) + form + (Report() if form.errors else _standing(desk, document))
 
@@ -165,7 +167,8 @@ def _token_document(desk: Desk, token: str) -> Json:
     """The credential in a token: as its payload, or by the older way under `vc` in it."""
     claims = jwt.decode(token, options={"verify_signature": False})
     if "vc" in claims:
-        return verify_credential(token, policy=_policy(desk), resolver=desk.registry()).credential
+        verify_credential(token, policy=_policy(desk), resolver=desk.registry())
+        return _bounded(vc.credential_in(claims), claims)
     document = {name: value for name, value in vc.jwt_document(claims).items() if name not in ("iat", "aud")}
     did, kid = vc.issuer_of(document) or "", jwt.get_unverified_header(token).get("kid")
     if kid is not None and str(kid).partition("#")[0] not in ("", did):
@@ -178,6 +181,16 @@ def _token_document(desk: Desk, token: str) -> Json:
     expected = vc.jwt_claims(document)
     if any(claims[name] != expected.get(name) for name in ("iss", "jti", "nbf", "exp") if name in claims):
         raise signatures.BadSignature("the registered claims contradict the credential")
+    return document
+
+
+def _bounded(document: Json, claims: Json) -> Json:
+    """The credential with the narrower of the times that it has itself and that the token has."""
+    start, end = vc.period_of(document)
+    for name, claim, narrower in ((start, "nbf", max), (end, "exp", min)):
+        if claim in claims and name in document:
+            times = (str(document[name]), vc.time_of(claims[claim]))
+            document[name] = narrower(times, key=datetime.fromisoformat)
     return document
 
 
@@ -202,11 +215,13 @@ def _verify_document(desk: Desk, document: Json) -> Report:
     try:
         if len(vcdm.listed(document.get("proof"))) > 1:
             said, warnings = _verify_set(desk, document)
+        elif earlier.is_earlier(document, earlier.proof_of(document)):
+            _verify_earlier(desk, document)
         elif graphs.defines_terms(document):
             said, warnings = _verify_graph(desk, document), (OWN_TERMS,)
         else:
             verify_credential(
-                document, policy=_policy(desk), resolver=desk.registry(), extra_contexts=CONTEXTS
+                document, policy=_policy(desk), resolver=desk.registry(), extra_contexts=known_to(document)
             )
     except FAILURES as error:
         return failed(error)
@@ -214,16 +229,23 @@ def _verify_document(desk: Desk, document: Json) -> Report:
     return proven + _standing(desk, said)
 
 
+def _verify_earlier(desk: Desk, document: Json) -> None:
+    proof = earlier.proof_of(document)
+    if str(proof.get("verificationMethod")).partition("#")[0] != vc.issuer_of(document):
+        raise signatures.BadSignature("the key is not the issuer's")
+    _require_proof(desk, {**document, "proof": proof})
+
+
 def _verify_set(desk: Desk, document: Json) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """All of several proofs must verify, whoever made them; one of them must be the issuer's own."""
     registry = desk.registry()
-    alone = proof_sets.verify_chains(document, registry, CONTEXTS)
+    alone = proof_sets.verify_chains(document, registry, known_to(document))
     said: Mapping[str, Any] = document
     warnings: tuple[str, ...] = ()
     issuer = vc.issuer_of(document)
     for single in alone:
         if graphs.defines_terms(document):
-            node = graphs.verify(single, "assertionMethod", registry, CONTEXTS)
+            node = graphs.verify(single, "assertionMethod", registry, known_to(document))
             said, warnings, issuer = graphs.standing_of(node), (OWN_TERMS,), graphs.issuer_of(node)
         else:
             _require_proof(desk, single)
@@ -255,7 +277,7 @@ def _related(document: Mapping[str, Any]) -> Report:
 def _verify_graph(desk: Desk, document: Json) -> Json:
     if not proof_sets.is_plain(document.get("proof")):
         raise signatures.BadSignature("its proof has members that are not known")
-    node = graphs.verify(document, "assertionMethod", desk.registry(), CONTEXTS)
+    node = graphs.verify(document, "assertionMethod", desk.registry(), known_to(document))
     method = str(document["proof"]["verificationMethod"])  # type: ignore[index]
     if graphs.issuer_of(node) != method.partition("#")[0]:
         raise signatures.BadSignature("the key is not the issuer's")
@@ -278,12 +300,17 @@ def _standing(desk: Desk, document: Mapping[str, Any]) -> Report:
 
 
 def _out_of_time(document: Mapping[str, Any], now: datetime) -> Iterable[Finding]:
-    for name, early in (("validFrom", True), ("validUntil", False)):
+    for name in graphs.PERIOD:
         if name not in document:
             continue
-        time = datetime.fromisoformat(str(document[name]))
-        if (now < time) if early else (now > time):
-            detail = "it is not valid yet" if early else "it has expired"
+        try:
+            time = datetime.fromisoformat(str(document[name]))
+            is_over = now < time if name in STARTS else now > time
+        except (TypeError, ValueError):
+            yield Finding(kind="malformed", member=name, detail="it is no time with its zone")
+            continue
+        if is_over:
+            detail = "it is not valid yet" if name in STARTS else "it has expired"
             yield Finding(kind="period", member=name, detail=detail)
 
 

@@ -49,7 +49,13 @@ def _read_text(text: str, visit: Visit, form: str, *, fetched: bool) -> Exhibit:
     if is_token(text):
         _header, document = read_token(text)
         form = f"a token {form}".strip()
-        return Exhibit(version=_version(document), form=form, document=document, text=text, token=text)
+        return Exhibit(
+            version=_version(document, document.get("vc")),
+            form=form,
+            document=document,
+            text=text,
+            token=text,
+        )
     if fetched:
         raise Unreadable("there is no badge at that address")
     if text.startswith("data:"):
@@ -62,9 +68,10 @@ def _read_text(text: str, visit: Visit, form: str, *, fetched: bool) -> Exhibit:
     raise Unreadable("it is no badge: neither JSON, a token, a PNG, an SVG nor a web address")
 
 
-def _version(document: Json) -> baking.Version:
+def _version(document: Json, inside: object = None) -> baking.Version:
+    """By data model 1.1 the credential stands inside of the payload of a token."""
     types = listed(document.get("type"))
-    if VERIFIABLE in types:
+    if VERIFIABLE in types or (isinstance(inside, dict) and VERIFIABLE in listed(inside.get("type"))):
         return "3.0"
     if ASSERTION in types or document.get("@context") == ob2.CONTEXT:
         return "2.0"

@@ -7,17 +7,22 @@ from typing import Any
 import jwt
 from openbadgeslib.ob3 import decode_encoded_list, verify_data_integrity_proof
 
+from obms.badges import earlier
 from obms.badges.fetching import Visit
 from obms.badges.foreign_keys import algorithms_of, find_key
 from obms.badges.inquiry import LEEWAY, Fault, Report, Revoked, Suspended
 from obms.badges.reading import id_of, is_token, listed, read_object, read_token
 from obms.badges.signatures import WITHOUT_TIME
 from obms.domain import REVOCATION, SUSPENSION
-from obms.specs import Json
+from obms.specs import Json, vc
 
 ENTRY_LIMIT = 8
 BITSTRING, ONE_EDTECH = "BitstringStatusListEntry", "1EdTechRevocationList"
+# Lists from before it, and what their subject is; the older one can but revoke.
+LIST_2021, LIST_2020 = "StatusList2021Entry", "RevocationList2020Status"
+OLDER = {LIST_2021: "StatusList2021", LIST_2020: "RevocationList2020"}
 BADGE = re.compile(r"/credentials/[0-9a-f-]{36}\Z")
+PLACE = ("Credential", "Index")
 ONE_BIT = (None, 1, "1")
 # A list is text of up to a few hundred kB: 4 million bits that do not compress.
 LIST_LIMIT = 1024 * 1024
@@ -56,17 +61,21 @@ def _is_set(entry: dict[str, Any], document: Json, issuer: str, report: Report) 
     kinds = listed(entry.get("type"))
     if ONE_EDTECH in kinds:
         return _is_listed(entry, document, report.visit)
-    if BITSTRING not in kinds:
+    kind = next((each for each in (BITSTRING, *OLDER) if each in kinds), None)
+    if kind is None:
         raise Fault(f"a list of the kind {str(kinds)[:200]} is not known")
     if entry.get("statusSize") not in ONE_BIT:
         raise Fault("a list with more than one bit per credential is not known")
-    purpose, url = entry.get("statusPurpose"), entry.get("statusListCredential")
+    url, index = (entry.get(f"{'revocation' if kind == LIST_2020 else 'status'}List{name}") for name in PLACE)
+    purpose = REVOCATION if kind == LIST_2020 else entry.get("statusPurpose")
     if not isinstance(url, str) or not isinstance(purpose, str):
         raise Fault("a place in a list names no list, or no purpose")
     subject = _signed_list(url, issuer, report)
-    if purpose not in listed(subject.get("statusPurpose")):
+    if kind in OLDER and OLDER[kind] not in listed(subject.get("type")):
+        raise Fault(f"the list {url[:200]} is of another kind")
+    if kind != LIST_2020 and purpose not in listed(subject.get("statusPurpose")):
         raise Fault(f"the list {url[:200]} is for another purpose")
-    bit = _bit(decode_encoded_list(subject["encodedList"]), str(entry.get("statusListIndex")))
+    bit = _bit(decode_encoded_list(subject["encodedList"]), str(index))
     # A bit of any other purpose is a message, and says nothing about validity.
     return bit and purpose in (REVOCATION, SUSPENSION)
 
@@ -96,7 +105,7 @@ def _signed_list(url: str, issuer: str, report: Report) -> dict[str, Any]:
     document = _read_list(text, issuer, report.visit)
     if id_of(document) != url or id_of(document.get("issuer")) != issuer:
         raise Fault(f"the list {url[:200]} is another one, or another issuer's")
-    for name, is_over in (("validUntil", _is_past), ("validFrom", _is_future)):
+    for name, is_over in BOUNDS:
         if name in document and is_over(str(document[name]), report.now):
             raise Fault(f"the list {url[:200]} is not of now: {name} {str(document[name])[:50]}")
     subject = document.get("credentialSubject")
@@ -110,12 +119,16 @@ def _read_list(text: str, issuer: str, visit: Visit) -> Json:
         header, document = read_token(text)
         pem = find_key(issuer, header.get("kid"), visit)  # type: ignore[arg-type]
         jwt.decode(text, pem, algorithms=algorithms_of(pem), options=WITHOUT_TIME)
-        return document
+        return vc.credential_in(document)
     document = read_object(text)
     proof = document.get("proof")
     if not isinstance(proof, dict):
         raise Fault("the list is not signed")
-    verify_data_integrity_proof(document, find_key(issuer, proof.get("verificationMethod"), visit))
+    pem = find_key(issuer, proof.get("verificationMethod"), visit)
+    if earlier.is_earlier(document, proof):
+        earlier.verify(document, proof, pem)
+    else:
+        verify_data_integrity_proof(document, pem)
     return document
 
 
@@ -125,3 +138,11 @@ def _is_past(text: str, now: datetime) -> bool:
 
 def _is_future(text: str, now: datetime) -> bool:
     return datetime.fromisoformat(text) > now + LEEWAY
+
+
+BOUNDS = (
+    ("validUntil", _is_past),
+    ("expirationDate", _is_past),
+    ("validFrom", _is_future),
+    ("issuanceDate", _is_future),
+)

@@ -21,6 +21,7 @@ from obms.specs.vcdm import URL, listed
 
 VC = "https://www.w3.org/2018/credentials#"
 STATUS = "https://www.w3.org/ns/credentials/status#"
+PERIOD = ("validFrom", "validUntil", "issuanceDate", "expirationDate")  # the last two by version 1.1
 UNMAPPED = "urn:unmapped:"
 STATUS_MEMBERS = ("statusPurpose", "statusListIndex", "statusListCredential")
 
@@ -100,7 +101,7 @@ def issuer_of(node: Mapping[str, Any]) -> str | None:
 def standing_of(node: Mapping[str, Any]) -> Json:
     """What tells when a credential is valid and where its status is, by the usual names."""
     found: Json = {}
-    for name in ("validFrom", "validUntil"):
+    for name in PERIOD:
         values = node.get(VC + name, [])
         if len(values) > 1:
             raise BadSignature(f"it has more than one {name}")

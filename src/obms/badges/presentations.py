@@ -8,8 +8,8 @@ import jwt
 from openvc.proof.data_integrity import DataIntegrityProofSuite
 
 from obms.badges import graphs, signatures
+from obms.badges.contexts import CONTEXTS
 from obms.badges.exchange import (
-    CONTEXTS,
     FAILURES,
     Desk,
     Finding,

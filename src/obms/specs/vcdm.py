@@ -1,4 +1,7 @@
-"""The W3C's data model of verifiable credentials, version 2.0: what is wrong with the form of a document."""
+"""The W3C's data model of verifiable credentials: what is wrong with the form of a document.
+
+Version 2.0 is what is written; version 1.1 is read too.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -6,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 CONTEXT = "https://www.w3.org/ns/credentials/v2"
+EARLIER = "https://www.w3.org/2018/credentials/v1"  # of version 1.1
 CREDENTIAL, PRESENTATION = "VerifiableCredential", "VerifiablePresentation"
 ENVELOPED = ("EnvelopedVerifiableCredential", "EnvelopedVerifiablePresentation")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+")
@@ -20,17 +24,36 @@ Complaints = Iterator[tuple[str, str]]
 Judge = Callable[[Any], Complaints]
 
 
+def is_earlier(document: Mapping[str, Any]) -> bool:
+    """Whether a document is of version 1.1."""
+    return listed(document.get("@context"))[:1] == [EARLIER]
+
+
 def credential_complaints(document: Mapping[str, Any]) -> Complaints:
     """The member, and what is wrong with it; nothing for a credential that is well formed."""
     yield from _head(document, CREDENTIAL)
+    yield from _body(document)
+    yield from _period(document, "validFrom", "validUntil")
+    yield from _related(document.get("relatedResource"))
+
+
+def earlier_complaints(document: Mapping[str, Any]) -> Complaints:
+    """The same for a credential of version 1.1."""
+    yield from _head(document, CREDENTIAL, EARLIER)
+    yield from _body(document)
+    if "issuanceDate" not in document:
+        yield "issuanceDate", "must be there"
+    yield from _period(document, "issuanceDate", "expirationDate")
+    yield from _period(document, "validFrom", "validUntil")
+
+
+def _body(document: Mapping[str, Any]) -> Complaints:
     yield from _issuer(document.get("issuer"))
     yield from _texts(document, "")
-    yield from _period(document)
     yield from _subjects(document.get("credentialSubject"))
     for name in TYPED:
         for value in listed(document.get(name)):
             yield from _typed(name, value)
-    yield from _related(document.get("relatedResource"))
 
 
 def _related(value: object) -> Complaints:
@@ -70,6 +93,8 @@ def held_complaints(held: Any) -> Complaints:
         yield "", "must be an object"
     elif ENVELOPED[0] in types_of(held):
         yield from envelope_complaints(held)
+    elif is_earlier(held):
+        yield from earlier_complaints(held)
     else:
         yield from credential_complaints(held)
 
@@ -94,10 +119,10 @@ def _is_url(value: object) -> bool:
     return isinstance(value, str) and URL.fullmatch(value) is not None
 
 
-def _head(document: Mapping[str, Any], kind: str) -> Complaints:
+def _head(document: Mapping[str, Any], kind: str, first: str = CONTEXT) -> Complaints:
     contexts = document.get("@context")
-    if not isinstance(contexts, list) or not contexts or contexts[0] != CONTEXT:
-        yield "@context", f"must be a list that begins with {CONTEXT}"
+    if not isinstance(contexts, list) or not contexts or contexts[0] != first:
+        yield "@context", f"must be a list that begins with {first}"
     elif not all(isinstance(each, Mapping) or _is_url(each) for each in contexts):
         yield "@context", "must hold URLs and objects"
     types = types_of(document)
@@ -136,9 +161,9 @@ def _texts(holder: Mapping[str, Any], prefix: str) -> Complaints:
                 yield prefix + name, "must have no other members than @value, @language and @direction"
 
 
-def _period(document: Mapping[str, Any]) -> Complaints:
+def _period(document: Mapping[str, Any], start: str, end: str) -> Complaints:
     times: dict[str, datetime] = {}
-    for name in ("validFrom", "validUntil"):
+    for name in (start, end):
         if name not in document:
             continue
         time = _time(document[name])
@@ -146,8 +171,8 @@ def _period(document: Mapping[str, Any]) -> Complaints:
             yield name, "must be a time with its zone, as 2026-01-01T00:00:00Z"
         else:
             times[name] = time
-    if len(times) > 1 and times["validUntil"] < times["validFrom"]:
-        yield "validUntil", "must not be earlier than validFrom"
+    if len(times) > 1 and times[end] < times[start]:
+        yield end, f"must not be earlier than {start}"
 
 
 def _time(value: object) -> datetime | None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from openbadgeslib.ob3 import decode_encoded_list, encode_bitstring, set_indices
 
 from obms.badges import statuses
-from obms.badges.exchange import CONTEXTS
+from obms.badges.contexts import CONTEXTS
 from obms.badges.graphs import STATUS, VC, expand, unsaid
 from obms.schema import status_entries
 from obms.specs import vcdm

@@ -16,7 +16,7 @@ from openvc.multibase import decode_multibase
 from pyld import jsonld
 
 from obms.badges import keys, proofs
-from obms.badges.exchange import CONTEXTS
+from obms.badges.contexts import CONTEXTS
 from obms.badges.signers import HeldKey
 from obms.specs.vcdm import credential_complaints
 from tests.conformance.w3c.conftest import of_the_w3c

@@ -15,7 +15,7 @@ from openvc.multibase import encode_multibase
 from pyld import jsonld
 
 from obms.badges import keys
-from obms.badges.exchange import CONTEXTS
+from obms.badges.contexts import CONTEXTS
 from tests.web.conftest import Client
 
 V2 = "https://www.w3.org/ns/credentials/v2"

@@ -13,7 +13,7 @@ from openvc.multibase import encode_multibase
 from pyld import jsonld
 
 from obms.badges import keys
-from obms.badges.exchange import CONTEXTS
+from obms.badges.contexts import CONTEXTS
 from tests.conformance.w3c.conftest import of_the_w3c
 from tests.web.conftest import Client
 
