@@ -11,13 +11,15 @@ from openbadgeslib.ob3 import did_key_from_pem
 from openvc.proof.data_integrity import DataIntegrityProofSuite
 
 from obms.badges import keys, proofs
-from obms.badges.contexts import CONTEXTS
+from obms.badges.contexts import CONTEXTS, earlier
 from obms.badges.signers import HeldKey
-from obms.specs import vc
+from obms.specs import vc, vcdm
 from tests.badges.test_earlier import BADGES, PICTURED, changed, token
 from tests.deployment import Deployment
 from tests.web.conftest import Client
 
+XSD_TIME = "http://www.w3.org/2001/XMLSchema#dateTime"
+DATA_INTEGRITY = "https://w3id.org/security/data-integrity/v2"
 V2 = "https://www.w3.org/ns/credentials/v2"
 PRIVATE = Ed25519PrivateKey.generate()
 HOLDER = did_key_from_pem(keys.public_pem(PRIVATE))
@@ -267,6 +269,18 @@ def test_what_a_context_does_not_say_is_not_signed(client: Client) -> None:
     named = {"@context": [V2, {**inline, "more": "https://example.org/#more"}], "more": 1}
     answer = client.post("/vc/credentials/issue", {"credential": credential(issuer, **named)})
     assert answer.status_code == 201, answer.text
+
+
+def test_the_time_of_1_1_is_read_whatever_a_document_calls_it(client: Client) -> None:
+    """Who passes it on may call the members otherwise, and the proof holds."""
+    terms = {"until": {"@id": "https://www.w3.org/2018/credentials#expirationDate", "@type": XSD_TIME}}
+    document = credential(HOLDER, issuanceDate="2026-01-01T00:00:00Z")
+    for end, errors in (("2096-01-01T00:00:00Z", 0), ("2026-01-02T00:00:00Z", 1)):
+        document |= {"@context": [vcdm.EARLIER, DATA_INTEGRITY, terms], "until": end}
+        text = proofs.add_proof(document, STRANGER, datetime.now(UTC), earlier())
+        told = verdict(client, json.loads(text))
+        assert len(told["warnings"]) == 1
+        assert [each["detail"] for each in told["errors"]] == ["expirationDate: it has expired"] * errors
 
 
 def test_credentials_of_data_model_1_1_are_verified_and_not_issued(client: Client) -> None:

@@ -215,10 +215,10 @@ def _verify_document(desk: Desk, document: Json) -> Report:
     try:
         if len(vcdm.listed(document.get("proof"))) > 1:
             said, warnings = _verify_set(desk, document)
-        elif earlier.is_earlier(document, earlier.proof_of(document)):
-            _verify_earlier(desk, document)
         elif graphs.defines_terms(document):
             said, warnings = _verify_graph(desk, document), (OWN_TERMS,)
+        elif earlier.is_earlier(document, earlier.proof_of(document)):
+            _verify_earlier(desk, document)
         else:
             verify_credential(
                 document, policy=_policy(desk), resolver=desk.registry(), extra_contexts=known_to(document)
