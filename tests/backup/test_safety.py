@@ -1,5 +1,6 @@
 """The safety backup: made beside the rest of a restore, and what the live database last held is in it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
@@ -7,20 +8,23 @@ from typing import Any
 import pytest
 
 from obms.backup import Backups
+from obms.backup.journal import Entry
 from obms.backup.manifest import MANIFEST_END
 from obms.backup.restore import restore, undo
 from obms.backup.storage import Folder
-from obms.databases import Chunks, Database
+from obms.databases import Chunks, Database, writing
 from obms.errors import BackupDamaged
 from tests.backup.conftest import (
     Backed,
     add_issuer,
     assert_nothing_is_left,
+    execute,
     images,
     issuer_names,
     manifest_of,
 )
 from tests.deployment import Deployment
+from tests.real_faults import wait_until
 
 PATIENCE = 30.0
 
@@ -65,8 +69,8 @@ def test_what_is_written_after_the_safety_backup_was_made_is_brought_back_by_an_
     assert "at the last moment" in issuer_names(server)
 
 
-def test_what_is_written_last_is_in_the_file_of_the_safety_backup_of_sqlite(backed_sqlite: Backed) -> None:
-    server, _ = backed_sqlite
+def test_what_is_written_last_is_in_the_file_of_the_safety_backup(backed: Backed) -> None:
+    server, _ = backed
     before = server.database.facts().rows["issuers"]
     safety = str(restore(written_late(server), "latest").safety_backup)
     assert manifest_of(server, safety).rows["issuers"] == before + 1
@@ -74,15 +78,64 @@ def test_what_is_written_last_is_in_the_file_of_the_safety_backup_of_sqlite(back
     assert_nothing_is_left(server)
 
 
-def test_nobody_who_only_reads_makes_it_be_made_twice(backed_sqlite: Backed) -> None:
-    server, _ = backed_sqlite
+@pytest.mark.parametrize(
+    "write",
+    [
+        "UPDATE issuers SET name = name || '!' WHERE id = (SELECT min(id) FROM issuers)",
+        "DELETE FROM endorsements WHERE id = (SELECT min(id) FROM endorsements)",
+    ],
+)
+def test_only_who_writes_overtakes_it(backed: Backed, write: str) -> None:
+    server, _ = backed
     with server.database.overtaken() as overtaken:
         with server.database.snapshot() as snapshot:
             assert b"".join(snapshot.chunks())
         issuer_names(server)
         assert not overtaken()
-        add_issuer(server, "later")
+        execute(server, write)
         assert overtaken()
+
+
+class Ended(Exception):
+    """As a kill would end it."""
+
+
+def test_r4_before_its_switch_a_restore_has_not_changed_the_way_back(backed: Backed) -> None:
+    server, _ = backed
+    record = server.backup_dir / "last_restore.json"
+
+    def replay(*_arguments: object) -> Iterator[tuple[Entry, int]]:
+        assert not record.exists()
+        raise Ended
+
+    with pytest.raises(Ended):
+        restore(replace(server.backups, later=replace(server.backups.later, replay=replay)), "latest")
+    assert not record.exists()
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_s4_a_restore_ends_soon_although_somebody_holds_the_database_up(
+    backed: Backed, *, damaged: bool
+) -> None:
+    """The safety backup waits for that lock, in a thread, and is not waited for."""
+    server, made = backed
+    if damaged:
+        image = server.backup_dir / made["file"]
+        image.write_bytes(image.read_bytes()[:-1] + b"!")
+    lock = (
+        "LOCK TABLE issuers IN ACCESS EXCLUSIVE MODE" if server.postgres else "UPDATE issuers SET url = url"
+    )
+    with writing(server.database.engine) as holder:
+        holder.exec_driver_sql(lock)
+        restoring = server.start("restore", made["id"], "--yes")
+        if not damaged:
+            wait_until(lambda: list(server.backup_dir.glob(".work/*")), "the image is being loaded")
+            restoring.terminate()
+        _, said = restoring.communicate(timeout=PATIENCE)
+        assert restoring.returncode == (5 if damaged else 143), said
+        holder.rollback()
+    assert issuer_names(server)
+    assert server.obms("restore", made["id"], "--yes").code == (5 if damaged else 0)
 
 
 @pytest.mark.parametrize("saved", [False, True])

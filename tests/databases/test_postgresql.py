@@ -255,12 +255,12 @@ def test_the_old_database_is_kept_under_its_label(live: Postgresql, tmp_path: Pa
     add_image(live, "later")
     with live.scratch() as copy:
         copy.load(tmp_path / "image")
-        live.replace(copy, no_carry, label="first")
+        live.replace(copy, no_carry, label=lambda: "first")
     assert live.previous("another") is None
     previous = live.previous("first")
     assert previous is not None
     assert count(previous, "images") == 9
-    assert live.replace(previous, no_carry, label="second") is None
+    assert live.replace(previous, no_carry, label=lambda: "second") is None
     assert count(live, "images") == 9
     assert live.previous("first") is None
     back = live.previous("second")

@@ -303,18 +303,24 @@ def _switch(
 ) -> Restored:
     safety.wait()
     exists = backups.database.exists()
+    whole = exists and safety.id is None
+    if whole:
+        facts = {"next": "the live database cannot be read, and is set aside, whole"}
+        backups.notify(Event(name="restore.unreadable", ok=False, facts=facts))
     former = read_record(backups.storage)
-    # Before the switch: a restore that is killed right after it can be undone too.
-    safety.record(source.id)
 
     def carry(old: Connection, new: Connection) -> int:
-        safety.catch_up(source.id)
+        # Within the switch: a restore that is killed right after it can be undone, one before it need not.
+        safety.settle(source.id)
         return keeping.carry(old, new)
 
     with later.keeping(backups, scratch, source.storage, believe_all=accept_other_key) as keeping:
         try:
-            whole = exists and safety.id is None
-            aside = backups.database.replace(scratch, carry, label=safety.id, whole=whole)
+            if safety.id is None:
+                safety.record(source.id)
+            aside = backups.database.replace(scratch, carry, label=lambda: safety.id, whole=whole)
+            if not safety.recorded:  # what is damaged may be replaced without being read
+                safety.record(source.id)
         except BaseException:
             backups.storage.put(RECORD, iter((former,)))
             raise

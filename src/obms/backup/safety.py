@@ -2,33 +2,37 @@
 
 import json
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillAtIt
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from threading import Event as Flag
+from threading import Thread
 
 from obms.backup import Backups
-from obms.backup.create import Unwanted, create
+from obms.backup.create import create
 from obms.backup.manifest import Manifest
 from obms.backup.superseded import retire
 from obms.backup.undo import RECORD, SAFETY
-from obms.errors import BackupFailed, DatabaseUnreachable, ObmsError
+from obms.errors import BackupFailed, DatabaseUnreachable, StorageFailed
 from obms.observe import Event
 
-Saved = Future[Manifest | None]
+GRACE_SECONDS = 3.0  # for one that nobody wants any more; what it leaves then, the next run removes
 
 
 @dataclass(slots=True, kw_only=True)
 class Safety:
-    """A safety backup that is `being_made` until somebody waits for it; `made` is None where there is none.
+    """A safety backup that is `being_made`; once that was waited for it is `made`, or there is none.
 
     `overtaken` tells whether somebody has written to the live database since it was begun.
     """
 
     backups: Backups
-    being_made: Saved | None
-    overtaken: Callable[[], bool]
+    being_made: Future[Manifest | None] | None
+    unwanted: Flag = field(default_factory=Flag)
+    overtaken: Callable[[], bool] = lambda: False
     made: Manifest | None = None
+    recorded: bool = False
 
     @property
     def id(self) -> str | None:
@@ -39,58 +43,72 @@ class Safety:
         if self.being_made is not None:
             self.made = self.being_made.result()
             self.being_made = None
-        elif self.backups.database.exists():  # it has come into being since
-            self.made = _save(self.backups, Flag())
 
-    def catch_up(self, restored: str) -> None:
+    def settle(self, restored: str) -> None:
         """Make it anew if it lacks what was written meanwhile; for when nobody can write any more."""
-        if self.made is None or not self.overtaken():
-            return
-        before, self.made = self.made, create(_in_a_hurry(self.backups), reason=SAFETY)
+        before = self.made
+        if before is not None and self.overtaken():
+            self.made = _save(self.backups, self.unwanted) or before
         self.record(restored)
-        retire(self.backups, before.file)
+        if before is not None and before is not self.made:
+            retire(self.backups, before.file)
 
     def record(self, restored: str) -> None:
         """Say what an `--undo` of this restore goes back to."""
         at = self.backups.clock().isoformat()
         record = {"restored": restored, "safety_backup": self.id, "at": at}
         self.backups.storage.put(RECORD, iter((json.dumps(record, indent=2).encode() + b"\n",)))
+        self.recorded = True
+
+    def take_back(self) -> None:
+        """What nobody waits for goes again; what made the restore fail is told, and not this."""
+        self.unwanted.set()
+        if self.being_made is None:
+            return
+        try:
+            failed = self.being_made.exception(GRACE_SECONDS)
+            if failed is None and (made := self.being_made.result()):
+                retire(self.backups, made.file)
+        except (StillAtIt, StorageFailed) as error:
+            why = "it is still being made" if isinstance(error, StillAtIt) else str(error)
+            facts = {"error": f"the safety backup was not taken back: {why}"}
+            self.backups.notify(Event(name="restore.safety_left", ok=False, facts=facts))
 
 
 @contextmanager
 def saving(backups: Backups) -> Generator[Safety]:
     """Back up what is live while the block goes on; taken back where that fails without waiting for it."""
-    unwanted = Flag()
     with ExitStack() as stack:
-        if not backups.database.exists():
-            yield Safety(backups=backups, being_made=None, overtaken=lambda: False)
-            return
-        overtaken = stack.enter_context(backups.database.overtaken())
-        beside = stack.enter_context(ThreadPoolExecutor(1))
-        being_made = beside.submit(_save, backups, unwanted)
-        safety = Safety(backups=backups, being_made=being_made, overtaken=overtaken)
+        safety = Safety(backups=backups, being_made=Future())
+        # Not waited for at the end of the process: it may wait for a lock of somebody's.
+        Thread(target=_begin, args=(safety, stack), daemon=True).start()
         try:
             yield safety
         except BaseException:
-            unwanted.set()
-            with suppress(ObmsError, Unwanted):  # what made the block fail is told
-                if safety.being_made and (made := being_made.result()):
-                    retire(backups, made.file)
+            safety.take_back()
             raise
+
+
+def _begin(safety: Safety, stack: ExitStack) -> None:
+    future = safety.being_made
+    assert future is not None
+    try:
+        made = None
+        if safety.backups.database.exists():
+            safety.overtaken = stack.enter_context(safety.backups.database.overtaken())
+            made = _save(safety.backups, safety.unwanted)
+    except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+        future.set_exception(error)
+    else:
+        future.set_result(made)
 
 
 def _save(backups: Backups, unwanted: Flag) -> Manifest | None:
-    """A backup of the live database; None where that is damaged."""
+    """A backup of the live database, quickly, for the server waits for it; None where that is damaged."""
+    hurried = replace(backups, chain=backups.chain.quick)
     try:
-        return create(_in_a_hurry(backups), reason=SAFETY, unwanted=unwanted)
-    except (BackupFailed, DatabaseUnreachable) as error:
+        return create(hurried, reason=SAFETY, unwanted=unwanted)
+    except (BackupFailed, DatabaseUnreachable):
         if not backups.database.damaged():
             raise
-        facts = {"error": str(error), "next": "the live database is set aside, whole"}
-        backups.notify(Event(name="restore.unreadable", ok=False, facts=facts))
         return None
-
-
-def _in_a_hurry(backups: Backups) -> Backups:
-    """The server waits for it, and the next restore takes its place."""
-    return replace(backups, chain=backups.chain.quick)

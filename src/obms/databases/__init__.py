@@ -14,6 +14,11 @@ from obms.databases.watching import Watch
 MOVED = "this database was moved"
 Chunks = Iterator[bytes]
 Carry = Callable[[Connection, Connection], int]
+Label = Callable[[], str | None]
+
+
+def no_label() -> None:
+    """For content that nobody will ask for by a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,23 +93,20 @@ class Database(Protocol):
         """Whether its content cannot be read to the end for damage of its own; reads all of it."""
 
     def replace(
-        self, scratch: "Database", carry: Carry, *, label: str | None = None, whole: bool = False
+        self, scratch: "Database", carry: Carry, *, label: Label = no_label, whole: bool = False
     ) -> str | None:
         """Make the content of `scratch` the content of this database, in one atomic step.
 
         `carry(old, new)` is called when no writer can add to the old content any more, to bring
         over what must not be lost; a snapshot taken in it is of that final content. An old database
         that is missing or damaged does not stop it: what stands in the way is set aside whole, and
-        its new place is returned. Where the old content is kept it is kept under `label`. With
-        `whole` the old database is set aside whole even if it can be read: for where there is no
-        other copy of it.
+        its new place is returned. Where the old content is kept it is kept under `label`, which is
+        asked for after `carry`. With `whole` the old database is set aside whole even if it can be
+        read: for where there is no other copy of it.
         """
 
     def overtaken(self) -> AbstractContextManager[Callable[[], bool]]:
-        """What tells `carry` whether a snapshot taken in this block may lack what was written since.
-
-        Always False where `replace` keeps the old content anyhow.
-        """
+        """What tells `carry` whether a snapshot taken in this block may lack what was written since."""
 
     def previous(self, label: str) -> "Database | None":
         """The content that the last `replace` took away, if this kind of database keeps it, under `label`."""

@@ -3,8 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -17,10 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from obms.databases import Carry, Database, Facts, digests
+from obms.databases import Carry, Database, Facts, Label, digests, no_label
 from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
 from obms.databases.postgresql_errors import is_missing, unreachable
+from obms.databases.postgresql_facts import count, digest, has_changed, moment
 from obms.databases.postgresql_load import Loading
 from obms.databases.postgresql_sessions import (
     NOTE,
@@ -180,12 +180,12 @@ class Postgresql:
     def facts(self, *, digests: bool = True) -> Facts:
         with self._moment() as (connection, exported):
             if not digests:
-                return _count(connection)
+                return count(connection)
             with self._session(self.name) as second:
-                return _digest(connection, follow(second, exported))
+                return digest(connection, follow(second, exported))
 
     def replace(
-        self, scratch: Database, carry: Carry, *, label: str | None = None, whole: bool = False
+        self, scratch: Database, carry: Carry, *, label: Label = no_label, whole: bool = False
     ) -> str | None:
         assert isinstance(scratch, Postgresql)
         aside = self._beside("set_aside", f"{datetime.now(UTC):%Y%m%d%H%M%S}") if self._present() else None
@@ -203,9 +203,16 @@ class Postgresql:
         self.engine.dispose()
         return aside
 
-    def overtaken(self) -> AbstractContextManager[Callable[[], bool]]:
-        """A switch keeps the old database as it was to the last."""
-        return nullcontext(lambda: False)
+    @contextmanager
+    def overtaken(self) -> Iterator[Callable[[], bool]]:
+        with self._moment() as (connection, _):
+            since = moment(connection)
+
+        def look() -> bool:
+            with self._moment() as (later, _):
+                return has_changed(later, since)
+
+        yield look
 
     def damaged(self) -> bool:
         try:
@@ -214,9 +221,7 @@ class Postgresql:
             return isinstance(error.__cause__, DBAPIError) and _is_damage(error.__cause__)
         return False
 
-    def _replace_fenced(
-        self, scratch: "Postgresql", carry: Carry, aside: str | None, label: str | None
-    ) -> None:
+    def _replace_fenced(self, scratch: "Postgresql", carry: Carry, aside: str | None, label: Label) -> None:
         """Switch while writers wait: their locks end with their sessions, and readers go on until then."""
         fence = self.engine.connect()
         try:
@@ -224,7 +229,7 @@ class Postgresql:
             lock_out_writers(fence, digests.tables(fence), self.writer_seconds)
             with scratch.engine.begin() as new:
                 carry(fence, new)
-            self._switch(scratch, aside or self.previous_name, keep=keep, label=label)
+            self._switch(scratch, aside or self.previous_name, keep=keep, label=label())
         finally:
             fence.invalidate()
             fence.close()
@@ -355,30 +360,6 @@ class Postgresql:
             "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
         }
         return {**os.environ, **{name: str(value) for name, value in given.items() if value}}
-
-
-def _count(connection: sa.Connection) -> Facts:
-    names = digests.tables(connection)
-    return Facts(revision=digests.revision(connection), rows=digests.count(connection, names))
-
-
-def _digest(connection: sa.Connection, second: Session) -> Facts:
-    """Rows and digests of all tables, read over both sessions."""
-    rows = Rows(
-        sessions=(driver_session(connection), second),
-        blocks=whole_tables(connection, digests.tables(connection)),
-    )
-    rows.add_up()
-    problems = tuple(connection.exec_driver_sql(PROBLEMS).scalars())
-    return replace(rows.facts(digests.revision(connection)), problems=problems)
-
-
-PROBLEMS = """
-SELECT 'constraint ' || conname || ' of ' || conrelid::regclass || ' is not valid'
-FROM pg_constraint WHERE NOT convalidated
-UNION ALL
-SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE NOT indisvalid
-"""
 
 
 def _token() -> str:

@@ -15,12 +15,13 @@ from pysqlite3 import dbapi2 as sqlite3
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
-from obms.databases import Carry, Database, Facts, digests
+from obms.databases import Carry, Database, Facts, Label, digests, no_label
 from obms.databases.sqlite_place import FRESH_END, put_in_place
 from obms.databases.sqlite_snapshot import (
     SqliteSnapshot,
     connect,
     pin,
+    pin_fenced,
     read_revision,
     unwritten,
 )
@@ -60,8 +61,8 @@ class Sqlite:
         self.path = path.resolve()  # where SQLite keeps its files beside a linked one
         self.work = work
         self.writer_seconds = WRITER_SECONDS
-        self._onlooker: Any = None
-        self._fenced = False
+        self._onlooker: Any = None  # of `overtaken`; `replace` closes it before it moves files
+        self._fenced = False  # while `carry` runs under the write lock of `replace`
         self.engine = self._open_engine(sa.QueuePool if pooled else sa.NullPool)
 
     def _open_engine(self, pool: type[sa.Pool]) -> sa.Engine:
@@ -128,7 +129,7 @@ class Sqlite:
                     yield SqliteSnapshot(path=self.path, reader=reader)
                 return
             with closing(connect(self.path)) as reader:
-                if not self._fenced and pin(self.path, reader):
+                if (pin_fenced if self._fenced else pin)(self.path, reader):
                     yield SqliteSnapshot(path=self.path, reader=reader)
                     return
                 with self.scratch() as copy, closing(connect(copy.path, mode="rwc")) as target:
@@ -155,7 +156,7 @@ class Sqlite:
         return _facts(self, deep=digests)
 
     def replace(
-        self, scratch: Database, carry: Carry, *, label: str | None = None, whole: bool = False
+        self, scratch: Database, carry: Carry, *, label: Label = no_label, whole: bool = False
     ) -> str | None:
         assert isinstance(scratch, Sqlite)
         if self.exists():
@@ -178,9 +179,10 @@ class Sqlite:
 
     @contextmanager
     def overtaken(self) -> Iterator[Callable[[], bool]]:
-        with closing(connect(self.path)) as self._onlooker:
-            with _translated(self.path):
-                before = _data_version(self._onlooker)
+        with _translated(self.path):
+            self._onlooker = connect(self.path)
+            before = _data_version(self._onlooker)
+        with closing(self._onlooker):
             yield lambda: _data_version(self._onlooker) != before
 
     def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
@@ -300,7 +302,7 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise DatabaseUnreachable(detail=f"{path}: {error}") from error
+        raise failure(error, path) from error
     except sqlite3.DatabaseError as error:
         raise BackupFailed(
             detail=f"{path} is damaged: {error}", hint="Nothing was published. `obms restore latest`."

@@ -77,15 +77,22 @@ def pin(path: Path, reader: Any) -> bool:
         for _ in range(PIN_ATTEMPTS):
             reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             fence.execute("BEGIN IMMEDIATE")
-            moved = _move_last_frames(reader)
-            reader.execute("BEGIN")
-            size = _size(reader)
+            pinned = pin_fenced(path, reader)
             fence.rollback()
-            if moved and size == path.stat().st_size:
+            if pinned:
                 return True
-            reader.rollback()
             # For the readers of older frames to end. SQLite's own way to wait would hold up writers.
             time.sleep(PIN_PAUSE)
+    return False
+
+
+def pin_fenced(path: Path, reader: Any) -> bool:
+    """The same at once, for who has the write lock already."""
+    moved = _move_last_frames(reader)
+    reader.execute("BEGIN")
+    if _size(reader) == path.stat().st_size and moved:
+        return True
+    reader.rollback()
     return False
 
 
