@@ -101,17 +101,6 @@ def test_what_is_told_is_what_is_read_afterwards(client: Client) -> None:
         assert answer.headers["content-type"] == read.headers["content-type"]
 
 
-def test_one_turn_is_signed_while_another_waits_for_the_database(postgresql: Deployment) -> None:
-    client, held = Client(app=create_app(postgresql.application)), [0]
-    badge, pool = client.add_achievement(), client.app.state.server.database.engine.pool
-    event.listen(pool, "checkout", lambda *_: held.append(held[-1] + 1))
-    event.listen(pool, "checkin", lambda *_: held.append(held[-1] - 1))
-    answers = ask_together(client, [(API_KEY, order(badge))] * 20)
-    assert {answer.status_code for answer in answers} == {201}
-    assert max(held) == 2
-    client.app.state.server.database.engine.dispose()
-
-
 def test_those_who_wait_share_a_commit(client: Client) -> None:
     badge, commits = client.add_achievement(), list[sa.Connection]()
     event.listen(client.app.state.server.database.engine, "commit", commits.append)

@@ -1,14 +1,12 @@
 """Credentials that are ordered at the same time, issued together, in front of the route that issues them.
 
-Who comes while others are issued waits for the next turn; on PostgreSQL there are two at a time, of which
-one is signed while the other waits for the database. Each is asked of the database who it is, is
+Who comes while others are issued waits for the next turn. Each is asked of the database who it is, is
 judged on its own, and is answered after the commit that all of a turn share. What is ordered in an unusual
 way, and what is refused, goes to the application, which judges it alone: it has all the refusals.
 """
 
 import asyncio
 import json
-import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -60,10 +58,7 @@ class Issuance:
         self.app = app
         self.server = server
         self._waiting: deque[tuple[Asked, asyncio.Future[Told]]] = deque()
-        # One turn signs while the other waits for the database; SQLite has one writer at a time.
-        self.turns = 1 if server.database.kind == "sqlite" else 2
-        self._turns: set[asyncio.Task[None] | None] = set()
-        self._members = 0
+        self._turn: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (key := _key(scope)) is None:
@@ -87,17 +82,21 @@ class Issuance:
         return await told
 
     def _begin(self) -> None:
-        """Begin a turn for those who wait, as soon as they are as many as those of the turns under way.
-
-        So turns come to be equally large, and who is in one does not wait for long.
-        """
-        while self._waiting and len(self._turns) < self.turns and len(self._waiting) >= self._members:
-            share = math.ceil((len(self._waiting) + self._members) / self.turns)
-            turn = [self._waiting.popleft() for _ in range(min(MEMBERS, share, len(self._waiting)))]
-            self._members += len(turn)
-            self._turns.add(asyncio.get_running_loop().create_task(self._issue(turn)))
+        """Begin a turn for those who wait, unless one is under way."""
+        if self._waiting and self._turn is None:
+            turn = [self._waiting.popleft() for _ in range(min(MEMBERS, len(self._waiting)))]
+            self._turn = asyncio.get_running_loop().create_task(self._issue(turn))
 
     async def _issue(self, turn: "Sequence[tuple[Asked, asyncio.Future[Told]]]") -> None:
+        try:
+            await self._answered(turn)
+            if len(turn) > len(self._waiting):
+                await asyncio.sleep(MOMENT)
+        finally:
+            self._turn = None
+            self._begin()
+
+    async def _answered(self, turn: "Sequence[tuple[Asked, asyncio.Future[Told]]]") -> None:
         outcomes: Sequence[Told] = [None] * len(turn)
         try:
             outcomes = await asyncio.to_thread(issue_together, self.server, [asked for asked, _ in turn])
@@ -106,13 +105,6 @@ class Issuance:
             for (_, told), outcome in zip(turn, outcomes, strict=True):
                 if not told.done():
                     told.set_result(outcome)
-            try:
-                if self._members == len(turn) > len(self._waiting):
-                    await asyncio.sleep(MOMENT)
-            finally:
-                self._members -= len(turn)
-                self._turns.discard(asyncio.current_task())
-                self._begin()
 
 
 def issue_together(server: Server, asked: Sequence[Asked]) -> Sequence[Told]:
