@@ -305,7 +305,7 @@ def _switch(
     exists = backups.database.exists()
     whole = exists and safety.id is None
     if whole:
-        facts = {"next": "the live database cannot be read, and is set aside, whole"}
+        facts = {"error": safety.problem, "next": "the live database is set aside, whole"}
         backups.notify(Event(name="restore.unreadable", ok=False, facts=facts))
     former = read_record(backups.storage)
 

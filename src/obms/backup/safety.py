@@ -24,7 +24,8 @@ GRACE_SECONDS = 3.0  # for one that nobody wants any more; what it leaves then, 
 class Safety:
     """A safety backup that is `being_made`; once that was waited for it is `made`, or there is none.
 
-    `overtaken` tells whether somebody has written to the live database since it was begun.
+    `overtaken` tells whether somebody has written to the live database since it was begun, `problem`
+    why there is none of a damaged one.
     """
 
     backups: Backups
@@ -32,11 +33,23 @@ class Safety:
     unwanted: Flag = field(default_factory=Flag)
     overtaken: Callable[[], bool] = lambda: False
     made: Manifest | None = None
+    problem: str = ""
     recorded: bool = False
 
     @property
     def id(self) -> str | None:
         return self.made.id if self.made else None
+
+    def make(self) -> Manifest | None:
+        """A backup of the live database, quickly, for the server waits for it; None where that is damaged."""
+        hurried = replace(self.backups, chain=self.backups.chain.quick)
+        try:
+            return create(hurried, reason=SAFETY, unwanted=self.unwanted)
+        except (BackupFailed, DatabaseUnreachable) as error:
+            if not self.backups.database.damaged():
+                raise
+            self.problem = str(error)
+            return None
 
     def wait(self) -> None:
         """Until it is made. What is whole and was not saved stops the restore; what is damaged does not."""
@@ -48,7 +61,7 @@ class Safety:
         """Make it anew if it lacks what was written meanwhile; for when nobody can write any more."""
         before = self.made
         if before is not None and self.overtaken():
-            self.made = _save(self.backups, self.unwanted) or before
+            self.made = self.make() or before
         self.record(restored)
         if before is not None and before is not self.made:
             retire(self.backups, before.file)
@@ -96,19 +109,8 @@ def _begin(safety: Safety, stack: ExitStack) -> None:
         made = None
         if safety.backups.database.exists():
             safety.overtaken = stack.enter_context(safety.backups.database.overtaken())
-            made = _save(safety.backups, safety.unwanted)
+            made = safety.make()
     except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
         future.set_exception(error)
     else:
         future.set_result(made)
-
-
-def _save(backups: Backups, unwanted: Flag) -> Manifest | None:
-    """A backup of the live database, quickly, for the server waits for it; None where that is damaged."""
-    hurried = replace(backups, chain=backups.chain.quick)
-    try:
-        return create(hurried, reason=SAFETY, unwanted=unwanted)
-    except (BackupFailed, DatabaseUnreachable):
-        if not backups.database.damaged():
-            raise
-        return None

@@ -12,8 +12,6 @@ from obms.databases.postgresql_sessions import Session, quoted
 FIRST_OF_LATER = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 # What is newer has the lesser age.
 ROWS = "SELECT count(*), count(*) FILTER (WHERE age(xmin) <= age(CAST(:first AS xid))) FROM {}"
-
-
 PROBLEMS = """
 SELECT 'constraint ' || conname || ' of ' || conrelid::regclass || ' is not valid'
 FROM pg_constraint WHERE NOT convalidated
