@@ -31,7 +31,7 @@ def test_a_snapshot_loads_into_a_scratch_database_that_holds_the_same(
     with stock.scratch() as copy:
         copy.load(image)
         assert copy.facts() == stock.facts()
-        assert copy.facts().problems == ()
+        assert copy.problems() == ()
 
 
 def test_the_facts_of_a_snapshot_are_those_of_its_image(stock: Database, tmp_path: Path) -> None:

@@ -218,4 +218,4 @@ def test_r7_the_tables_have_all_their_keys_and_indexes_again(road: Road, sqlite:
     for made, wanted in zip((shape(back.engine), shape(road.second.engine)), before, strict=True):
         for table, parts in wanted.items():
             assert made[table] == parts
-    assert back.facts().problems == road.second.facts().problems == ()
+    assert back.problems() == road.second.problems() == ()

@@ -90,7 +90,8 @@ def _old_or_new(made: Deployment, known: Known) -> Iterator[str]:
     if found == known.new and found != known.old:
         yield from _way_back(made, known)
     elif found != known.old:
-        yield f"the live database is neither the old one nor the new one: {found.rows} {found.problems}"
+        yield f"the live database is neither the old one nor the new one: {found.rows}"
+    yield from made.database.problems()
 
 
 def _nothing_lost(made: Deployment, known: Known) -> Iterator[str]:
@@ -139,13 +140,14 @@ def _way_back(made: Deployment, known: Known) -> Iterator[str]:
 
 
 def _stands(made: Deployment, allowed: tuple[Facts, ...]) -> Iterator[str]:
-    """The live database is one of these, and whole: the facts hold the findings of its own checks."""
+    """The live database is one of these, and whole."""
     if not made.database.exists():
         yield "the live database is gone"
         return
     found = made.database.facts()
     if found not in allowed:
-        yield f"the live database is another: {found.rows} {found.problems}"
+        yield f"the live database is another: {found.rows}"
+    yield from made.database.problems()
 
 
 def _untouched(made: Deployment, known: Known) -> Iterator[str]:

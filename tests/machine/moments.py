@@ -57,7 +57,7 @@ def _read(database: Database) -> Moment:
             issuers=frozenset(connection.execute(sa.select(issuers.c.id)).scalars()),
             owners={row.id: row.issuer_id for row in connection.execute(sa.select(status_lists))},
             complaints=(
-                *facts.problems,
+                *database.problems(),
                 *examining.disagreements(connection),
                 *examining.broken_references(connection),
             ),

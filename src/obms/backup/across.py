@@ -3,6 +3,7 @@
 # What copies rows is imported where they are copied: a server on SQLite loads no driver of PostgreSQL.
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,9 +85,9 @@ def _into_postgresql(backups: Backups, scratch: Database, image: Image) -> Mappi
     source = Sqlite(image.path.with_name(SOURCE), work=backups.work, pooled=True)
     source.load(image.path)
     try:
-        facts = _facts(source, image, deep=not image.digests)
-        if facts.revision is None or facts.problems:
-            detail = "; ".join(facts.problems[:5]) or "it has no schema revision"
+        facts, problems = _facts(source, image, deep=not image.digests)
+        if facts.revision is None or problems:
+            detail = "; ".join(problems[:5]) or "it has no schema revision"
             raise BackupDamaged(name=image.name, detail=detail)
         backups.make_tables(scratch, facts.revision, image.name, image.version)
         fill_postgresql(scratch, source, name=image.name)
@@ -95,9 +96,11 @@ def _into_postgresql(backups: Backups, scratch: Database, image: Image) -> Mappi
     return image.digests or facts.digests
 
 
-def _facts(source: Sqlite, image: Image, *, deep: bool) -> Facts:
-    """What a SQLite image holds; what cannot be read of it is damage."""
+def _facts(source: Sqlite, image: Image, *, deep: bool) -> tuple[Facts, tuple[str, ...]]:
+    """What a SQLite image holds, and with `deep` its problems; what cannot be read of it is damage."""
     try:
-        return source.facts(digests=deep)
+        with ThreadPoolExecutor(1) as beside:
+            problems = beside.submit(source.problems) if deep else None
+            return source.facts(digests=deep), problems.result() if problems else ()
     except DatabaseUnreachable as error:
         raise BackupDamaged(name=image.name, detail=str(error)) from error

@@ -158,7 +158,7 @@ def _move_backup(backups: Backups, there: Backups, manifest: Manifest) -> Moved:
         began = time.monotonic()
         with fenced(backups.database) as fence:
             now = _facts(fence)
-            changed = now != _comparable(facts)
+            changed = now != facts
             with _final(backups, there, scratch, now, changed=changed) as (final, compared):
                 aside = there.database.replace(final, _nothing_to_carry)
             retire(backups.database, fence)
@@ -183,10 +183,6 @@ def _facts(fence: Connection) -> Facts:
         rows=digests.count(fence, names),
         digests={name: digests.digest(fence, name) for name in names},
     )
-
-
-def _comparable(facts: Facts) -> Facts:
-    return replace(facts, problems=())
 
 
 @contextmanager

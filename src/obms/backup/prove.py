@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,12 +127,30 @@ def _judge(
     with backups.database.scratch() as scratch:
         loaded = load(backups, scratch, Image.of(manifest, image))
         checks.append(loaded.check)
+        checks += _judge_copy(backups, manifest, scratch, loaded.digests, digest, probe=level == "proven")
+
+
+def _judge_copy(
+    backups: Backups,
+    manifest: Manifest,
+    scratch: Database,
+    wanted: Mapping[str, str],
+    digest: dict[str, str],
+    *,
+    probe: bool,
+) -> list[Check]:
+    """The checks of the loaded copy; the database's own take the longest, and go on beside the others."""
+    with ThreadPoolExecutor(2) as beside:
+        integrity = beside.submit(check_integrity, scratch, manifest.file)
         facts = read_facts(scratch, manifest.file)
         digest.update(facts.digests)
-        checks += compare(manifest, facts, loaded.digests)
-        checks.append(_refuses_a_lost_row(scratch, facts))
-        if level == "proven" and all(check.ok for check in checks):
-            checks += backups.probe(scratch)
+        compared = [*compare(manifest, facts, wanted), _refuses_a_lost_row(scratch, facts)]
+        sound = all(check.ok for check in compared)
+        application = beside.submit(backups.probe, scratch) if probe and sound else None
+        checks = [integrity.result(), *compared]
+        if application and integrity.result().ok:
+            checks += application.result()
+        return checks
 
 
 def _reached(checks: list[Check], wanted: Level) -> Level | None:
@@ -237,9 +256,24 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
-    """The facts of a loaded copy; what cannot be read of it is damage of the backup."""
-    try:
+    """The facts of a loaded copy."""
+    with _as_damage(name):
         return database.facts(digests=digests)
+
+
+def check_integrity(database: Database, name: str) -> Check:
+    """The database's own checks of a loaded copy."""
+    with _as_damage(name):
+        problems = database.problems()
+    detail = "; ".join(problems[:5]) or "the database's own checks find nothing"
+    return Check(name="integrity", ok=not problems, detail=detail)
+
+
+@contextmanager
+def _as_damage(name: str) -> Iterator[None]:
+    """What cannot be read of a loaded copy is damage of the backup."""
+    try:
+        yield
     except DatabaseUnreachable as error:
         if isinstance(error.__cause__, DBAPIError) and not error.__cause__.connection_invalidated:
             raise BackupDamaged(name=name, detail=str(error)) from error
@@ -250,11 +284,6 @@ def compare(manifest: Manifest, facts: Facts, wanted: Mapping[str, str]) -> list
     """The facts of the restored copy against those of the snapshot, its digests against `wanted`."""
     wrong_rows = _difference(manifest.rows, facts.rows)
     checks = [
-        Check(
-            name="integrity",
-            ok=not facts.problems,
-            detail="; ".join(facts.problems[:5]) or "the database's own checks find nothing",
-        ),
         Check(
             name="schema",
             ok=facts.revision == manifest.revision,

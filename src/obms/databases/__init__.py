@@ -26,14 +26,12 @@ class Facts:
     """What a database holds: neutral to its kind, so that two of different kinds compare equal.
 
     `digests` has one entry per table, equal when the rows are equal in whatever order (see
-    `digests.py`); it is empty where it was not asked for. `problems` is what the integrity and
-    foreign key checks found.
+    `digests.py`); it is empty where it was not asked for.
     """
 
     revision: str | None
     rows: Mapping[str, int]
     digests: Mapping[str, str] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
 
 
 class Snapshot(Protocol):
@@ -84,7 +82,10 @@ class Database(Protocol):
         """Fill this empty database from a plain image, and maybe consume it; BackupDamaged if it cannot."""
 
     def facts(self, *, digests: bool = True) -> Facts:
-        """Revision, rows, digests and the result of the database's own checks."""
+        """Revision, rows and digests."""
+
+    def problems(self) -> tuple[str, ...]:
+        """What the database's own checks of content and references find, the first of it; reads all of it."""
 
     def exists(self) -> bool:
         """Whether there is a readable database of this server; what is there but unreadable is not."""

@@ -20,7 +20,7 @@ from obms.databases import Carry, Database, Facts, Label, digests, no_label
 from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
 from obms.databases.postgresql_errors import is_missing, unreachable
-from obms.databases.postgresql_facts import count, digest, has_changed, moment
+from obms.databases.postgresql_facts import count, digest, has_changed, moment, problems
 from obms.databases.postgresql_load import Loading
 from obms.databases.postgresql_sessions import (
     NOTE,
@@ -183,6 +183,10 @@ class Postgresql:
                 return count(connection)
             with self._session(self.name) as second:
                 return digest(connection, follow(second, exported))
+
+    def problems(self) -> tuple[str, ...]:
+        with self._moment() as (connection, _):
+            return problems(connection)
 
     def replace(
         self, scratch: Database, carry: Carry, *, label: Label = no_label, whole: bool = False

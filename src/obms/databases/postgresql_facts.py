@@ -1,6 +1,6 @@
 """What a PostgreSQL database holds, and whether that has changed since a moment."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -41,8 +41,12 @@ def digest(connection: sa.Connection, second: Session) -> Facts:
         blocks=whole_tables(connection, digests.tables(connection)),
     )
     rows.add_up()
-    problems = tuple(connection.exec_driver_sql(PROBLEMS).scalars())
-    return replace(rows.facts(digests.revision(connection)), problems=problems)
+    return rows.facts(digests.revision(connection))
+
+
+def problems(connection: sa.Connection) -> tuple[str, ...]:
+    """What is marked as not valid; the server has checked the rest as it was loaded."""
+    return tuple(connection.exec_driver_sql(PROBLEMS).scalars())
 
 
 def moment(connection: sa.Connection) -> Moment:

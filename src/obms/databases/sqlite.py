@@ -4,7 +4,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,6 +140,7 @@ class Sqlite:
         self.work.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.work, prefix="scratch-") as folder:
             copy = Sqlite(Path(folder) / "scratch.db", work=self.work, pooled=True)
+            event.listen(copy.engine, "connect", _on_connect_to_scratch)
             try:
                 yield copy
             finally:
@@ -151,9 +151,19 @@ class Sqlite:
         image.replace(self.path)
         with _image_errors(self.path), closing(connect(self.path)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
+            connection.execute(
+                "PRAGMA journal_mode=WAL"
+            )  # so that the connections to come need not agree on it
 
     def facts(self, *, digests: bool = True) -> Facts:
         return _facts(self, deep=digests)
+
+    def problems(self) -> tuple[str, ...]:
+        try:
+            with self.engine.connect() as connection:
+                return _problems(connection)
+        except DBAPIError as error:
+            raise failure(error, self.path) from error
 
     def replace(
         self, scratch: Database, carry: Carry, *, label: Label = no_label, whole: bool = False
@@ -310,27 +320,27 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _facts(database: Sqlite, *, deep: bool) -> Facts:
-    """The facts; SQLite's own checks, which are one long statement, run beside the digests."""
     try:
-        with ThreadPoolExecutor(1) as beside, database.engine.connect() as connection:
-            problems = beside.submit(_problems, database.engine) if deep else None
+        with database.engine.connect() as connection:
             names = digests.tables(connection)
             return Facts(
                 revision=digests.revision(connection),
                 rows=digests.count(connection, names),
                 digests={name: digests.digest(connection, name) for name in names} if deep else {},
-                problems=problems.result() if problems else (),
             )
     except DBAPIError as error:
         raise failure(error, database.path) from error
 
 
-def _problems(engine: sa.Engine) -> tuple[str, ...]:
-    """What SQLite finds wrong with the file and with its references, the first of them."""
-    with engine.connect() as connection:
-        damage = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
-        missing = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
+def _problems(connection: sa.Connection) -> tuple[str, ...]:
+    damage = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+    missing = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
     return (*damage, *(f"{row[0]} row {row[1]} refers to a missing row of {row[2]}" for row in missing))
+
+
+def _on_connect_to_scratch(connection: Any, _record: Any) -> None:
+    # Nobody misses it after a crash; what is put in the place of the live file is made durable then.
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def _begin(connection: sa.Connection) -> None:
