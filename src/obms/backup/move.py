@@ -96,7 +96,7 @@ def _held_by(target: Database) -> str:
 
 def _is_equal(source: Database, target: Database) -> bool:
     with source.engine.connect() as old, target.engine.connect() as new:
-        return _facts(old) == _facts(new)
+        return digests.read_facts(old, deep=True) == digests.read_facts(new, deep=True)
 
 
 def move(backups: Backups, target: Database) -> Moved:
@@ -128,9 +128,9 @@ def _finish(backups: Backups, target: Database, started: float) -> Moved:
         target.sweep()
         began = time.monotonic()
         with fenced(backups.database) as fence:
-            now = _facts(fence)
+            now = digests.read_facts(fence, deep=True)
             with target.engine.connect() as connection:
-                equal = now == _facts(connection)
+                equal = now == digests.read_facts(connection, deep=True)
             if not equal:
                 raise _not_empty(_held_by(target))
             retire(backups.database, fence)
@@ -157,7 +157,7 @@ def _move_backup(backups: Backups, there: Backups, manifest: Manifest) -> Moved:
         fit(there, source, scratch, accept_other_key=False)
         began = time.monotonic()
         with fenced(backups.database) as fence:
-            now = _facts(fence)
+            now = digests.read_facts(fence, deep=True)
             changed = now != facts
             with _final(backups, there, scratch, now, changed=changed) as (final, compared):
                 aside = there.database.replace(final, _nothing_to_carry)
@@ -173,15 +173,6 @@ def _move_backup(backups: Backups, there: Backups, manifest: Manifest) -> Moved:
         checks=(*checks, *compared),
         fence_seconds=round(fence_seconds, 3),
         seconds=0.0,
-    )
-
-
-def _facts(fence: Connection) -> Facts:
-    names = digests.tables(fence)
-    return Facts(
-        revision=digests.revision(fence),
-        rows=digests.count(fence, names),
-        digests={name: digests.digest(fence, name) for name in names},
     )
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedColumn
 
+from obms.databases import Facts
+
 REVISION_TABLE = "alembic_version"
 BITS = 128
 BYTES = BITS // 8
@@ -67,6 +69,16 @@ def count(connection: sa.Connection, names: Sequence[str]) -> dict[str, int]:
         name: connection.execute(sa.text(f"SELECT count(*) FROM {quote(name)}")).scalar_one()  # noqa: S608
         for name in names
     }
+
+
+def read_facts(connection: sa.Connection, *, deep: bool) -> Facts:
+    """Revision and rows as this transaction sees them, with `deep` the digests too."""
+    names = tables(connection)
+    return Facts(
+        revision=revision(connection),
+        rows=count(connection, names),
+        digests={name: digest(connection, name) for name in names} if deep else {},
+    )
 
 
 def spell(total: int) -> str:

@@ -17,10 +17,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
+from obms.databases.digests import read_facts
 from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
 from obms.databases.postgresql_errors import is_missing, unreachable
-from obms.databases.postgresql_facts import count, digest, has_changed, moment, problems
+from obms.databases.postgresql_facts import digest, has_changed, moment, problems
 from obms.databases.postgresql_load import Loading
 from obms.databases.postgresql_sessions import (
     NOTE,
@@ -180,7 +181,7 @@ class Postgresql:
     def facts(self, *, digests: bool = True) -> Facts:
         with self._moment() as (connection, exported):
             if not digests:
-                return count(connection)
+                return read_facts(connection, deep=False)
             with self._session(self.name) as second:
                 return digest(connection, follow(second, exported))
 

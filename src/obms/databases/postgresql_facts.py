@@ -28,12 +28,6 @@ class Moment:
     rows: dict[str, int]
 
 
-def count(connection: sa.Connection) -> Facts:
-    """Revision and rows."""
-    names = digests.tables(connection)
-    return Facts(revision=digests.revision(connection), rows=digests.count(connection, names))
-
-
 def digest(connection: sa.Connection, second: Session) -> Facts:
     """Rows and digests of all tables, read over both sessions."""
     rows = Rows(

@@ -15,7 +15,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
-from obms.databases.sqlite_place import FRESH_END, put_in_place
+from obms.databases.digests import read_facts
+from obms.databases.sqlite_errors import DAMAGE, code, failure, image_errors, lacks_a_table, live_errors
+from obms.databases.sqlite_place import FRESH_END, alone, put_in_place, swap
 from obms.databases.sqlite_snapshot import (
     SqliteSnapshot,
     connect,
@@ -28,19 +30,13 @@ from obms.databases.sqlite_watch import SqliteWatch
 from obms.databases.watching import Watch
 from obms.errors import (
     BackupDamaged,
-    BackupFailed,
     DatabaseMissing,
     DatabaseUnreachable,
-    ObmsError,
-    StorageFailed,
 )
 
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
 WRITER_SECONDS = 20.0
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
-NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-SHORT_READ = sqlite3.SQLITE_IOERR | 2 << 8  # of a file that ends too early
 
 
 def is_image(head: bytes) -> bool:
@@ -68,7 +64,7 @@ class Sqlite:
         engine = sa.create_engine(
             "sqlite+pysqlite://",
             module=sqlite3,
-            creator=lambda: connect(self.path),
+            creator=self._connect,
             poolclass=pool,
             json_serializer=digests.canonical_json,
             hide_parameters=True,  # names and keys of people stand in statements, and errors in logs
@@ -78,10 +74,25 @@ class Sqlite:
         event.listen(engine, "begin", _begin)
         return engine
 
+    def _connect(self) -> Any:
+        """A connection to the file that the path names, and not to one that was replaced meanwhile."""
+        while True:
+            found = _identity(self.path)
+            connection = connect(self.path)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")  # reads it, and is seen by `alone` from then on
+            except sqlite3.DatabaseError:
+                connection.close()
+                if _identity(self.path) == found:
+                    raise
+            else:
+                if _identity(self.path) == found:
+                    return connection
+                connection.close()
+
     def _on_connect(self, connection: Any, record: Any) -> None:
         record.info["file"] = _identity(self.path)
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA journal_mode=WAL")
 
     def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
         # A connection to a file that was removed or replaced would write into nowhere.
@@ -106,7 +117,7 @@ class Sqlite:
             with closing(connect(self.path)) as connection:
                 return read_revision(connection) is not None
         except sqlite3.DatabaseError as error:
-            if _code(error) in DAMAGE:
+            if code(error) in DAMAGE:
                 return False
             # One that is busy, or may not be opened, is there all the same.
             raise DatabaseUnreachable(detail=f"{self.path}: {error}") from error
@@ -116,13 +127,13 @@ class Sqlite:
             with closing(connect(self.path)) as connection:
                 return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
         except sqlite3.DatabaseError as error:
-            return _code(error) in DAMAGE
+            return code(error) in DAMAGE
 
     @contextmanager
     def snapshot(self) -> Generator[SqliteSnapshot]:
         if not self.path.is_file():
             raise DatabaseMissing(name=self.path)
-        with _translated(self.path):
+        with live_errors(self.path):
             if not os.access(self.path.parent, os.W_OK):
                 with unwritten(self.path) as reader:
                     yield SqliteSnapshot(path=self.path, reader=reader)
@@ -149,19 +160,23 @@ class Sqlite:
     def load(self, image: Path) -> None:
         _require_whole_pages(image, self.path.name)
         image.replace(self.path)
-        with _image_errors(self.path), closing(connect(self.path)) as connection:
+        with image_errors(self.path), closing(connect(self.path)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")
             connection.execute(
                 "PRAGMA journal_mode=WAL"
             )  # so that the connections to come need not agree on it
 
     def facts(self, *, digests: bool = True) -> Facts:
-        return _facts(self, deep=digests)
+        try:
+            with self.engine.connect() as connection:
+                return read_facts(connection, deep=digests)
+        except DBAPIError as error:
+            raise failure(error, self.path) from error
 
     def problems(self) -> tuple[str, ...]:
         try:
             with self.engine.connect() as connection:
-                return _problems(connection)
+                return _find_problems(connection)
         except DBAPIError as error:
             raise failure(error, self.path) from error
 
@@ -173,15 +188,16 @@ class Sqlite:
             try:
                 if whole:
                     self._carry_only(scratch, carry)
+                elif self._swap(scratch, carry):
+                    return None
                 else:
                     self._overwrite(scratch, carry)
                     return None
             except (sqlite3.DatabaseError, DBAPIError) as error:
-                if _code(error) not in DAMAGE and not _lacks_a_table(error):
+                if code(error) not in DAMAGE and not lacks_a_table(error):
                     raise failure(error, self.path) from error
         scratch.engine.dispose()
-        if self._onlooker is not None:  # as the last to close the old file it would remove the new one's WAL
-            self._onlooker.close()
+        self._close_onlooker()
         try:
             return put_in_place(scratch.path, self.path)
         except sqlite3.DatabaseError as error:
@@ -189,11 +205,36 @@ class Sqlite:
 
     @contextmanager
     def overtaken(self) -> Iterator[Callable[[], bool]]:
-        with _translated(self.path):
+        with live_errors(self.path):
             self._onlooker = connect(self.path)
             before = _data_version(self._onlooker)
         with closing(self._onlooker):
             yield lambda: _data_version(self._onlooker) != before
+
+    def _close_onlooker(self) -> None:
+        if self._onlooker is not None:  # as the last to close the old file it would remove the new one's WAL
+            self._onlooker.close()
+
+    def _swap(self, scratch: "Sqlite", carry: Carry) -> bool:
+        """Put the file of `scratch` in the place of this one, which writes nothing twice.
+
+        False, with nothing done, where another process has this one open, or it cannot be told.
+        """
+        with closing(connect(self.path)) as fence:
+            if not _is_one_of_ours(self.path) or not _lock_at_once(fence):
+                return False
+            with alone(self.path) as descriptor, closing(connect(self.path)) as reader:
+                if descriptor is None or not pin_fenced(self.path, reader):
+                    return False
+                self._fenced = True
+                try:
+                    self._carry_only(scratch, carry)
+                finally:
+                    self._fenced = False
+                scratch.engine.dispose()
+                self._close_onlooker()
+                swap(scratch.path, self.path, descriptor)
+        return True
 
     def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
         with self.engine.connect() as old, scratch.engine.begin() as new:
@@ -261,18 +302,6 @@ class Sqlite:
         """SQLite needs no programs."""
 
 
-@contextmanager
-def _image_errors(path: Path) -> Iterator[None]:
-    """SQLite's complaints about an image, as BackupDamaged."""
-    try:
-        yield
-    except (sqlite3.DatabaseError, DBAPIError) as error:
-        found = failure(error, path)
-        if isinstance(found, StorageFailed):
-            raise found from error
-        raise BackupDamaged(name=path.name, detail=f"SQLite says: {error}") from error
-
-
 def _require_whole_pages(image: Path, name: str) -> None:
     """BackupDamaged for a file that was cut within a page: SQLite may tell that as a failure of the disk."""
     with image.open("rb") as file:
@@ -289,50 +318,7 @@ def _data_version(connection: Any) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-def _code(error: Exception) -> int:
-    """SQLite's primary result code."""
-    return int(getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)) & 0xFF
-
-
-def _lacks_a_table(error: Exception) -> bool:
-    """Whether what was asked for is not there; of two databases only the live one can lack it."""
-    return _code(error) == sqlite3.SQLITE_ERROR and "no such " in str(error)
-
-
-def failure(error: Exception, path: Path) -> ObmsError:
-    """A complaint of SQLite that is not about what a database holds."""
-    said = getattr(error, "orig", error)
-    if _code(error) in NO_ROOM and getattr(said, "sqlite_errorcode", 0) != SHORT_READ:
-        return StorageFailed(detail=f"{path}: {said}")
-    return DatabaseUnreachable(detail=f"{path}: {said}")
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise failure(error, path) from error
-    except sqlite3.DatabaseError as error:
-        raise BackupFailed(
-            detail=f"{path} is damaged: {error}", hint="Nothing was published. `obms restore latest`."
-        ) from error
-
-
-def _facts(database: Sqlite, *, deep: bool) -> Facts:
-    try:
-        with database.engine.connect() as connection:
-            names = digests.tables(connection)
-            return Facts(
-                revision=digests.revision(connection),
-                rows=digests.count(connection, names),
-                digests={name: digests.digest(connection, name) for name in names} if deep else {},
-            )
-    except DBAPIError as error:
-        raise failure(error, database.path) from error
-
-
-def _problems(connection: sa.Connection) -> tuple[str, ...]:
+def _find_problems(connection: sa.Connection) -> tuple[str, ...]:
     damage = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
     missing = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
     return (*damage, *(f"{row[0]} row {row[1]} refers to a missing row of {row[2]}" for row in missing))
@@ -348,6 +334,26 @@ def _begin(connection: sa.Connection) -> None:
     # moment. A writer takes its lock at once, so that it never fails half-way for a newer write.
     immediate = connection.get_execution_options().get("writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _is_one_of_ours(path: Path) -> bool:
+    """Whether a file that we put in its place is the same to everybody: it has one name, and our owner."""
+    found = path.stat()
+    return (found.st_nlink, found.st_uid, found.st_gid) == (1, os.geteuid(), os.getegid())
+
+
+def _lock_at_once(connection: Any) -> bool:
+    """Whether it has the write lock now; never without WAL, where nobody can be seen who only has it open."""
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        return False
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if code(error) != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 def _match_page_size(source: Any, target: Any) -> None:

@@ -10,7 +10,8 @@ from pysqlite3 import dbapi2 as sqlite3
 
 from obms.databases import digests
 from obms.databases.copy_blocks import Block, bytes_of, read_blocks, text_of, time_of
-from obms.databases.sqlite import Sqlite, failure
+from obms.databases.sqlite import Sqlite
+from obms.databases.sqlite_errors import failure
 from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, Refused, StorageFailed
 
