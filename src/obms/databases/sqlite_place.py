@@ -119,15 +119,16 @@ def _move_content(copy: Path, fresh: Path) -> None:
     """Give the database at `copy` the name `fresh`; a copy, on another disk or mount of the same."""
     with closing(connect(copy)) as source:
         busy = source.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    try:
-        if not busy:
-            copy.rename(fresh)
+        if busy:
+            with closing(connect(fresh, mode="rwc")) as target:
+                source.backup(target)
             return
+    try:
+        copy.rename(fresh)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    with closing(connect(copy)) as source, closing(connect(fresh, mode="rwc")) as target:
-        source.backup(target)
+        shutil.copyfile(copy, fresh)
 
 
 def _keep(path: Path, name: Path) -> None:
