@@ -127,30 +127,17 @@ def _judge(
     with backups.database.scratch() as scratch:
         loaded = load(backups, scratch, Image.of(manifest, image))
         checks.append(loaded.check)
-        checks += _judge_copy(backups, manifest, scratch, loaded.digests, digest, probe=level == "proven")
-
-
-def _judge_copy(
-    backups: Backups,
-    manifest: Manifest,
-    scratch: Database,
-    wanted: Mapping[str, str],
-    digest: dict[str, str],
-    *,
-    probe: bool,
-) -> list[Check]:
-    """The checks of the loaded copy; the database's own take the longest, and go on beside the others."""
-    with ThreadPoolExecutor(2) as beside:
-        integrity = beside.submit(check_integrity, scratch, manifest.file)
-        facts = read_facts(scratch, manifest.file)
-        digest.update(facts.digests)
-        compared = [*compare(manifest, facts, wanted), _refuses_a_lost_row(scratch, facts)]
-        sound = all(check.ok for check in compared)
-        application = beside.submit(backups.probe, scratch) if probe and sound else None
-        checks = [integrity.result(), *compared]
-        if application and integrity.result().ok:
-            checks += application.result()
-        return checks
+        with ThreadPoolExecutor(2) as beside:
+            # The database's own checks take the longest: the others are made meanwhile.
+            integrity = beside.submit(check_integrity, scratch, manifest.file)
+            facts = read_facts(scratch, manifest.file)
+            digest.update(facts.digests)
+            compared = [*compare(manifest, facts, loaded.digests), _refuses_a_lost_row(scratch, facts)]
+            sound = level == "proven" and all(check.ok for check in compared)
+            application = beside.submit(backups.probe, scratch) if sound else None
+            checks += [integrity.result(), *compared]
+            if application and integrity.result().ok:
+                checks += application.result()
 
 
 def _reached(checks: list[Check], wanted: Level) -> Level | None:
