@@ -3,9 +3,14 @@
 # structlog is imported where something is logged: most commands log nothing.
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +24,8 @@ class Event:
 
 Clock = Callable[[], datetime]
 Hook = Callable[[Event], None]
+# The id of the request that is being answered: each line that is logged meanwhile names it.
+ANSWERED: ContextVar[str | None] = ContextVar("ANSWERED", default=None)
 
 
 def utc_now() -> datetime:
@@ -31,8 +38,21 @@ def log_event(event: Event) -> None:
 
     if not structlog.is_configured():
         configure_logging()
-    logger = structlog.get_logger("obms")
-    (logger.info if event.ok else logger.error)(event.name, **event.facts)
+    (logger().info if event.ok else logger().error)(event.name, **event.facts)
+
+
+def logger() -> "FilteringBoundLogger":
+    """What writes to the log."""
+    import structlog
+
+    made: FilteringBoundLogger = structlog.get_logger("obms")
+    return made
+
+
+def name_request(_logger: object, _level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The processor of structlog that adds ANSWERED to a line."""
+    request_id = ANSWERED.get()
+    return line if request_id is None else {"request_id": request_id, **line}
 
 
 def every(*hooks: Hook) -> Hook:
@@ -55,7 +75,7 @@ def configure_logging() -> None:
 
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            name_request,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -65,3 +65,5 @@ def test_a_worker_loads_no_library_that_few_requests_need() -> None:
     loaded = set(said(LOADED).split())
     assert "fastapi" in loaded
     assert loaded.isdisjoint({"PIL", "alembic", "apprise", "lxml", "obstore", "psycopg", "pyld", "requests"})
+    # Nor what a proof, which is a worker for a moment, needs none of.
+    assert loaded.isdisjoint({"structlog", "uvicorn"})

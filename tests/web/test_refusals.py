@@ -4,10 +4,10 @@ import re
 
 import pytest
 import sqlalchemy as sa
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from obms.badges import Site, api_keys
+from obms.observe import name_request
 from obms.schema import user_roles, users
 from tests.deployment import Deployment
 from tests.web.conftest import ISSUER, Client, order
@@ -143,7 +143,7 @@ def test_the_log_names_a_request_by_the_id_of_its_answer(one: Client) -> None:
     with one.app.state.server.write() as connection:
         connection.exec_driver_sql("DROP TABLE revocations")
         connection.exec_driver_sql("DROP TABLE status_entries")
-    with capture_logs(processors=[merge_contextvars]) as logged:
+    with capture_logs(processors=[name_request]) as logged:
         answers = [
             one.get(f"/credentials/{UNKNOWN}"),
             one.get("/issuers/x"),

@@ -41,8 +41,6 @@ def migrate(
 
     SchemaTooNew, with nothing changed, when either is not one of this program.
     """
-    from alembic import command
-
     if to != "head" and not is_known(to):
         raise SchemaTooNew(name=name, found=to, version=version)
     try:
@@ -50,6 +48,10 @@ def migrate(
             found = digests.revision(connection)
             if found is not None and not is_known(found):
                 raise SchemaTooNew(name=name, found=found, version=version)
+            if found == newest():
+                return found
+            from alembic import command
+
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, to)

@@ -8,7 +8,6 @@ from functools import cache
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from obms import app
 from obms.observe import configure_logging
@@ -97,6 +96,8 @@ def guard(api: FastAPI, server: Server) -> None:
     api.add_middleware(envelope.Envelope, origins=gate.origins, https=https)
     api.add_middleware(plain.Plain)
     if gate.proxies:
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
         api.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(network) for network in gate.proxies])
 
 

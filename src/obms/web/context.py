@@ -9,7 +9,6 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
-import structlog
 from fastapi import Depends, Query, Request, Response, Security
 from fastapi.security import (
     APIKeyHeader,
@@ -21,6 +20,7 @@ from fastapi.security import (
 
 from obms.badges import access, logins, people
 from obms.errors import AuthenticationRequired, Invalid, LoginRefused, NotFound
+from obms.observe import logger
 from obms.server import Server
 from obms.web.limits import Logins, client_of
 
@@ -83,7 +83,7 @@ def sign_in(request: Request, server: Server, name: str, password: str) -> acces
     except LoginRefused:
         failures.failed(client, guessed)
         # Not the name: people type their password into its field.
-        structlog.get_logger("obms").warning("login refused", client=client)
+        logger().warning("login refused", client=client)
         raise
     with reading(server) as connection:
         return access.actor_of(connection, user_id)

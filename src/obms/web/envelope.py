@@ -4,11 +4,11 @@ import random
 import re
 from collections.abc import Iterable
 
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from obms.observe import ANSWERED
 from obms.web.problems import METHODS
 
 BODY_LIMIT = 1024 * 1024
@@ -105,7 +105,7 @@ class Named:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if request_id := scope.get("state", {}).get("request_id"):
-            structlog.contextvars.bind_contextvars(request_id=request_id)
+            ANSWERED.set(request_id)
         await self.app(scope, receive, send)
 
 

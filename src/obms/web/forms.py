@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 import sqlalchemy as sa
-import structlog
 from fastapi import Depends, Request
 
 from obms.badges import Site, credentials, keys, profiles
 from obms.domain import Achievement, Issuer, Related
 from obms.errors import CredentialDamaged, Gone
+from obms.observe import logger
 from obms.specs import Json, achievement_url, credential_url, issuer_url, ob2, ob2_signed, ob3
 
 # What is told of a related achievement.
@@ -133,7 +133,7 @@ def _as_signed(kept: credentials.Kept, url: str) -> Json:
     try:
         return credentials.read_document(kept)
     except CredentialDamaged as error:
-        structlog.get_logger("obms").error("a credential is damaged", id=kept.id, hint=error.hint)
+        logger().error("a credential is damaged", id=kept.id, hint=error.hint)
         return {"id": url, "error": str(error)}
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -16,6 +15,7 @@ from obms.errors import DatabaseNotMigrated, DatabaseUnreachable
 from obms.looking import worst
 from obms.looking.deep import VITAL
 from obms.looking.health import BackupHealth
+from obms.observe import logger
 from obms.schema import metadata
 from obms.server import Server
 from obms.specs import iso
@@ -93,7 +93,7 @@ def examine(server: Server) -> dict[str, Any]:
             )
             connection.execute(sa.select(*(table.label(f"t{n}") for n, table in enumerate(tables)))).one()
     except (sa.exc.SQLAlchemyError, DatabaseUnreachable) as error:
-        structlog.get_logger("obms").error("database is not usable", error=str(error))
+        logger().error("database is not usable", error=str(error))
         found["error"] = (
             str(error) if isinstance(error, DatabaseUnreachable) else "The database does not answer."
         )

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from obms.databases import MOVED
 from obms.errors import DatabaseUnreachable, Gone, Invalid, ObmsError, TooManyRequests
+from obms.observe import logger
 
 Members = dict[str, Any]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -149,9 +149,7 @@ def of_bug(request: Request, error: Exception) -> JSONResponse:
 
 
 def _log(request: Request, error: Exception) -> None:
-    structlog.get_logger("obms").error(
-        "request failed", method=request.method, path=request.url.path, exc_info=error
-    )
+    logger().error("request failed", method=request.method, path=request.url.path, exc_info=error)
 
 
 def install(app: FastAPI) -> None:
