@@ -21,7 +21,7 @@ from obms.databases.digests import read_facts
 from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
 from obms.databases.postgresql_errors import is_missing, unreachable
-from obms.databases.postgresql_facts import digest, has_changed, moment, problems
+from obms.databases.postgresql_facts import analyze, digest, has_changed, moment, problems
 from obms.databases.postgresql_load import Loading
 from obms.databases.postgresql_sessions import (
     NOTE,
@@ -175,8 +175,7 @@ class Postgresql:
             knows_timeout=major >= KNOWS_TIMEOUT,
         )
         loading.load(image)
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("ANALYZE")
+        analyze(self.engine)
 
     def facts(self, *, digests: bool = True) -> Facts:
         with self._moment() as (connection, exported):

@@ -67,7 +67,8 @@ def whole_tables(connection: sa.Connection, names: Sequence[str]) -> list[Block]
     """Each of these tables as one block; waits for nobody's lock."""
     inspector = sa.inspect(connection)
     schema = inspector.default_schema_name or "public"
-    columns = {name: tuple(sorted(each["name"] for each in inspector.get_columns(name))) for name in names}
+    found = inspector.get_multi_columns(filter_names=names)
+    columns = {name: tuple(sorted(each["name"] for each in columns)) for (_, name), columns in found.items()}
     return [Block(schema=schema, table=name, columns=columns[name]) for name in names]
 
 

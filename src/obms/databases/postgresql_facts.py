@@ -20,6 +20,12 @@ SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE N
 """
 
 
+# Those of the system have what the template knew of them.
+OWN_TABLES = """
+SELECT quote_ident(schemaname) || '.' || quote_ident(relname) FROM pg_stat_user_tables ORDER BY 1
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
     """The first transaction that is later, and how many rows there are in each table."""
@@ -41,6 +47,13 @@ def digest(connection: sa.Connection, second: Session) -> Facts:
 def problems(connection: sa.Connection) -> tuple[str, ...]:
     """What is marked as not valid; the server has checked the rest as it was loaded."""
     return tuple(connection.exec_driver_sql(PROBLEMS).scalars())
+
+
+def analyze(engine: sa.Engine) -> None:
+    """Have the planner know what was loaded."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if tables := connection.exec_driver_sql(OWN_TABLES).scalars().all():
+            connection.exec_driver_sql(f"ANALYZE {', '.join(tables)}".replace("%", "%%"))
 
 
 def moment(connection: sa.Connection) -> Moment:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from obms.databases import digests
 from obms.databases.postgresql import Postgresql
 from obms.databases.postgresql_errors import unreachable
+from obms.databases.postgresql_facts import analyze
 from obms.databases.postgresql_sessions import CHEAPER_VALUES, UNHURRIED
 from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import TABLES, connect
@@ -69,8 +70,7 @@ def fill_postgresql(target: Postgresql, source: Sqlite, *, name: str) -> None:
                 for rows in tables:
                     _copy(connection, reader, rows, name)
             _advance_identities(connection)
-        with target.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("ANALYZE")
+        analyze(target.engine)
 
 
 def _tables(connection: sa.Connection) -> list[Rows]:
