@@ -25,9 +25,14 @@ FAULT = re.compile(r"test_[bkrs]\d+_")
 os.environ.setdefault("OBMS_TEST_DAY", datetime.now(UTC).date().isoformat())
 
 
+# What is collected is no garbage.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What is there now stays: it need not be looked through for garbage again and again."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +22,7 @@ from obms import cli
 from obms.app import open_backups, open_database, open_server
 from obms.backup import Backups
 from obms.badges.seeding import seed
-from obms.config import Settings, read_settings
+from obms.config import SECRETS, Settings, read_settings
 from obms.databases import Database
 from obms.migrations import migrate
 from obms.server import Server as Application
@@ -28,6 +31,8 @@ from tests.postgres import Server, clean_environment
 
 SECRET = "a secret key for the tests"
 API_KEY = "an-api-key-for-the-tests"
+# The names of files that are read with the settings, and may change.
+FILE = re.compile(rf"({'|'.join(SECRETS)}|AUTH_\w+)_FILE$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +84,7 @@ class Deployment:
         }
         if postgres is not None:
             environment["DATABASE_URL"] = postgres.url(name)
-        with _environment(environment):
-            database = open_database(read_settings())
+        database = open_database(_settings_of(environment))
         made = cls(folder=folder, environment=environment, database=database, postgres=postgres)
         if like is not None:
             made.become(like)
@@ -118,8 +122,7 @@ class Deployment:
 
     @property
     def settings(self) -> Settings:
-        with _environment(self.environment):
-            return read_settings()
+        return _settings_of(self.environment)
 
     @property
     def backups(self) -> Backups:
@@ -181,8 +184,21 @@ class Deployment:
         return answer.json
 
 
+def _settings_of(environment: Mapping[str, str]) -> Settings:
+    """What is read there, which takes long, and is the same again as long as nothing has changed."""
+    inner, outer = (frozenset(names.items()) for names in (environment, os.environ))
+    read = _settings_as_set.__wrapped__ if any(map(FILE.match, environment)) else _settings_as_set
+    return read(inner, outer)
+
+
+@cache
+def _settings_as_set(inner: frozenset[tuple[str, str]], _outer: frozenset[tuple[str, str]]) -> Settings:
+    with _environment(dict(inner)):
+        return read_settings()
+
+
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """These settings and no other: neither the caller's nor those of a .env file."""
     with pytest.MonkeyPatch.context() as patch:
         for name in Settings.model_fields:
