@@ -108,6 +108,18 @@ def test_a_later_start_leaves_the_settings_alone(elsewhere: Path) -> None:
     assert path.read_text(encoding="ascii") == "PORT=4000\n"
 
 
+def test_badges_and_the_first_start_name_the_port_that_is_set(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_settings().public_url() == "http://localhost:3000"
+    (elsewhere / ".env").write_text("PORT=4000\n", encoding="ascii")
+    assert read_settings().public_url() == "http://localhost:4000"
+    monkeypatch.setenv("PORT", "3137")
+    assert read_settings().public_url() == "http://localhost:3137"
+    monkeypatch.setenv("BASE_URL", "https://badges.example.org/")
+    assert read_settings().public_url() == "https://badges.example.org"
+
+
 def test_samples_go_only_into_a_database_that_did_not_exist(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

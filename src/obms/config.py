@@ -120,7 +120,8 @@ class Settings(BaseSettings):
     port: int = Field(default=3000, description="Port the API listens on.")
     workers: int = Field(default=1, ge=1, description="Worker processes of the API.")
     base_url: str = Field(
-        default="http://localhost:3000", description="Public URL of the server, in every badge."
+        default="http://localhost:3000",
+        description="Public URL of the server, in every badge; else this machine's, at PORT.",
     )
     secret_key: SecretStr | None = Field(
         default=None, description="Seals the signing keys. Keep a copy apart from the backups."
@@ -249,6 +250,12 @@ class Settings(BaseSettings):
         values["auth_api_keys"] = _named_entries(values, "AUTH_API_KEY_")
         values["auth_basic_users"] = _named_entries(values, "AUTH_BASIC_AUTH_")
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_port(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Without BASE_URL, badges name the port that the API listens on."""
+        return {"base_url": f"http://localhost:{values['port']}", **values} if values.get("port") else values
 
     @model_validator(mode="after")
     def _check_gate(self) -> Self:
