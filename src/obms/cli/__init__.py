@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from obms import __version__
 from obms.cli import backups, people, retention, signing_keys
@@ -58,9 +61,17 @@ def main() -> None:
     """Run the command, and turn each deliberate error into one line and its exit code."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        app()
+        _command()()
     except ObmsError as error:
         sys.exit(_tell(error))
+
+
+@cache
+def _command() -> TyperGroup:
+    """All commands and their options, which take longer to make than many a command."""
+    made = get_command(app)
+    assert isinstance(made, TyperGroup)
+    return made
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:
