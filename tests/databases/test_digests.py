@@ -47,6 +47,13 @@ def test_json_is_spelled_as_postgresql_prints_a_jsonb(
     assert canonical_json(value) == row[0]
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(field=st.text(st.sampled_from("\\\b\t\n\v\f\rbtnvfrNä"), max_size=9))
+def test_a_field_is_spelled_as_copy_spells_it(session: psycopg.Connection[Any], field: str) -> None:
+    with session.cursor() as cursor, cursor.copy("COPY (SELECT %s::text) TO STDOUT", (field,)) as lines:
+        assert digests._escaped([field]) == b"".join(lines)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [math.nan], {"x": math.inf}])
 def test_what_a_jsonb_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):

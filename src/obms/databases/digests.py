@@ -21,8 +21,8 @@ from obms.databases import Facts
 REVISION_TABLE = "alembic_version"
 BITS = 128
 BYTES = BITS // 8
-# What COPY writes otherwise than it is, and how.
-ESCAPES = {ord(char): "\\" + name for char, name in zip("\\\b\t\n\v\f\r", "\\btnvfr", strict=True)}
+# What COPY writes otherwise than it is, and how; the backslash first, for the others bring one in.
+ESCAPES = tuple((char, "\\" + name) for char, name in zip("\\\b\t\n\v\f\r", "\\btnvfr", strict=True))
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 SPECIAL = b"\\\b\t\n\v\f\r"
 NULL = "\\N"
@@ -130,8 +130,15 @@ def _sqlite_lines(
 
 def _escaped(fields: Sequence[str | None]) -> bytes:
     """The line of these fields."""
-    texts = (NULL if field is None else field.translate(ESCAPES) for field in fields)
+    texts = (NULL if field is None else _escape(field) for field in fields)
     return ("\t".join(texts) + "\n").encode()
+
+
+def _escape(field: str) -> str:
+    """As COPY does. All at once, by `translate`, would take half a second for a picture."""
+    for char, escaped in ESCAPES:
+        field = field.replace(char, escaped)
+    return field
 
 
 def _text(column: str, kind: sa.types.TypeEngine[Any]) -> str:
