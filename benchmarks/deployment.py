@@ -95,6 +95,13 @@ class Deployment:
         finally:
             database.engine.dispose()
 
+    def lose(self) -> None:
+        """Lose the database, and nothing else."""
+        if self.server:
+            self.server.psql(f'DROP DATABASE "{self.settings["POSTGRES_DB"]}" WITH (FORCE)')
+        else:
+            self.sqlite_file.unlink()
+
     def recreate(self) -> None:
         """Drop a PostgreSQL database and make it anew, empty, as a careful operator does before a restore."""
         assert self.server is not None
