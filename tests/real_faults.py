@@ -80,6 +80,13 @@ def program(path: Path, *lines: str) -> Path:
     return path.parent
 
 
+def reader_that(folder: Path, *lines: str) -> dict[str, str]:
+    """The environment in which the child that reads the SQLite file does these lines; the file is "$5"."""
+    child = program(folder / "bin" / "python", *lines) / "python"
+    (folder / "bin" / "sitecustomize.py").write_text(f"import sys\nsys.executable = {str(child)!r}\n")
+    return {"PYTHONPATH": str(child.parent)}
+
+
 def dump_that(folder: Path, real: Path, *lines: str) -> Path:
     """A folder whose pg_dump knows its version and otherwise does these lines; $REAL is the real one."""
     return program(

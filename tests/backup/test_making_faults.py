@@ -21,7 +21,15 @@ from obms.errors import DatabaseUnreachable, LockHeld
 from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images, left_in_work
 from tests.deployment import Answer, Deployment
 from tests.postgres import Server, installed_programs
-from tests.real_faults import child_at_work, dump_that, fill_disk, program, small_disk, wait_until
+from tests.real_faults import (
+    child_at_work,
+    dump_that,
+    fill_disk,
+    program,
+    reader_that,
+    small_disk,
+    wait_until,
+)
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 GRACE_SECONDS = 8
@@ -208,8 +216,7 @@ def stuck_run(server: Deployment) -> Iterator["subprocess.Popen[str]"]:
         mark = server.folder / "half-way"
         hang = server.folder / "never"
         subprocess.run(["mkfifo", str(hang)], check=True)
-        path = program(server.folder / "bin" / "cat", f'head -c 100000 "$2"; : > {mark}; exec tail -f {hang}')
-        environment = {"PATH": f"{path}:/usr/local/bin:/usr/bin:/bin"}
+        environment = reader_that(server.folder, f'head -c 100000 "$5"; : > {mark}; exec tail -f {hang}')
     with server.start("backup", "run", **environment) as command:
         wait_until(lambda: mark.exists() or command.poll() is not None, "half of an image")
         assert command.poll() is None

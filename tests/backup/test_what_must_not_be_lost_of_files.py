@@ -19,7 +19,7 @@ from obms.backup.schedule import Schedule, keep_schedule
 from obms.databases.sqlite_snapshot import connect, pin
 from tests.backup.conftest import Backed, assert_nothing_is_left, images, lose_half
 from tests.deployment import Deployment
-from tests.real_faults import program
+from tests.real_faults import reader_that
 
 STRESS_SECONDS = 2.0
 WRITER = """
@@ -95,9 +95,9 @@ def test_a_whole_live_file_that_cannot_be_saved_is_not_replaced(backed_sqlite: B
     server, _ = backed_sqlite
     lose_half(server)
     before, published = server.database.facts(), images(server)
-    folder = program(server.folder / "bin" / "cat", "exit 1")
-    answer = server.obms("restore", "latest", "--yes", PATH=f"{folder}:{os.environ['PATH']}")
-    assert answer.code == 4, answer.err
+    with server.start("restore", "latest", "--yes", **reader_that(server.folder, "exit 1")) as command:
+        _, said = command.communicate(timeout=30)
+    assert command.returncode == 4, said
     assert server.database.facts() == before
     assert images(server) == published
     assert_nothing_is_left(server)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -68,10 +69,8 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 clean_up(backups)
                 backups = replace(backups, chain=with_own_key(backups.chain))
                 manifest = create(backups, reason=reason, stages=stages)
-                # After it: a database that is not there is told once.
-                journal_problem = catch_up(backups)
                 stages.begin("prove")
-                verdict = prove(backups, manifest) if prove_it else None
+                verdict, journal_problem = _judged(backups, manifest, prove_it=prove_it)
                 made = Run(
                     manifest=manifest,
                     verdict=verdict,
@@ -92,6 +91,15 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
         made = replace(made, seconds=stages.total, stages=stages.seconds)
         record(backups, began_at, stages.seconds, made=made, error=_missing_copies(made.copies))
     return made
+
+
+def _judged(backups: Backups, manifest: Manifest, *, prove_it: bool) -> tuple[Verdict | None, str | None]:
+    """The verdict, and why the journal could not be brought up to date beside that."""
+    with ThreadPoolExecutor(1) as beside:
+        # When the backup is made: a database that is not there is told once.
+        caught_up = beside.submit(catch_up, backups)
+        verdict = prove(backups, manifest) if prove_it else None
+        return verdict, caught_up.result()
 
 
 def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
