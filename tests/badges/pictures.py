@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+from isal import isal_zlib
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -43,7 +44,7 @@ def png_of(width: int, height: int, *extra: bytes, data: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + body + chunk(b"IEND", b"")
 
 
-ZTXT_BOMB = png_of(4, 4, chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 80_000_000, 9)))
+ZTXT_BOMB = png_of(4, 4, chunk(b"zTXt", b"a\0\0" + isal_zlib.compress(b"\0" * 80_000_000)))
 PIXEL_BOMB = png_of(60_000, 60_000, data=b"\0")
 LAUGHS = (
     b'<!DOCTYPE svg [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'

@@ -1,6 +1,8 @@
 """Pictures are judged by what is in them: sound ones are taken, and what is no picture only is refused."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -79,20 +81,29 @@ def test_what_runs_or_loads_or_grows_in_an_svg_is_refused_and_said(inside: str, 
         b"<?xml version='1.0' encoding='utf-7'?>" + SVG.format("").encode(),
         SVG.format("\xff").encode("latin-1"),
         pictures.PIXEL_BOMB,
-        pictures.raster(size=(3000, 3000)),
         pictures.raster(size=(9000, 2)),
         pictures.ZTXT_BOMB,
         pictures.raster()[:60],
         pictures.raster("JPEG")[:200],
         pictures.raster("WEBP")[:40],
         b"GIF89a",
-        pictures.animated(70, (1000, 1000)),
         b"",
     ],
 )
 def test_bombs_and_broken_pictures_are_refused(content: bytes) -> None:
     with pytest.raises(Invalid):
         images.judge(content)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [partial(pictures.raster, size=(3000, 3000)), partial(pictures.animated, 70, (1000, 1000))],
+    ids=["large", "long"],
+)
+def test_pictures_that_are_too_large_or_too_long_are_refused(make: Callable[[], bytes]) -> None:
+    """Made here: as arguments they would be made anew in each process that runs tests."""
+    with pytest.raises(Invalid):
+        images.judge(make())
 
 
 def test_what_is_no_picture_is_not_taken_whatever_it_is_called() -> None:
