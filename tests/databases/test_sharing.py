@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from obms.databases import writing
 from obms.databases.sharing import SharedCommits
 from tests.deployment import Deployment
 from tests.real_faults import wait_until
@@ -36,15 +37,20 @@ def names(engine: sa.Engine) -> set[str]:
 def test_all_is_committed_when_each_goes_on_and_in_fewer_commits(engine: sa.Engine) -> None:
     shared = SharedCommits(engine)
     commits: list[sa.Connection] = []
+    begun: list[int] = []
     event.listen(engine, "commit", commits.append)
 
     def write(number: int) -> bool:
+        begun.append(number)
         with shared.writing() as connection:
             add(connection, f"user {number}")
         return f"user {number}" in names(engine)
 
     with ThreadPoolExecutor(16) as pool:
-        assert all(pool.map(write, range(WRITERS)))
+        with writing(engine):  # whoever comes meanwhile has to wait
+            going = [pool.submit(write, number) for number in range(WRITERS)]
+            wait_until(lambda: len(begun) == 16, "sixteen that wait")
+        assert all(each.result() for each in going)
     assert len(names(engine)) == WRITERS
     assert len(commits) < WRITERS
 
