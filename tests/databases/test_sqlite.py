@@ -17,7 +17,6 @@ from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable
 from tests.databases.conftest import add_image, count, no_carry, take
-from tests.databases.test_sqlite_place import COUNT, STRANGER, other
 from tests.deployment import Deployment
 from tests.real_faults import mount, read_only_view, wait_until
 
@@ -245,6 +244,7 @@ def test_a_lost_file_comes_back_though_backups_and_database_are_mounted_apart(
 
 def test_a_damaged_live_database_is_set_aside_whole(live: Sqlite, tmp_path: Path) -> None:
     take(live, tmp_path / "image")
+    live.path.chmod(0o640)
     before = live.facts()
     live.engine.dispose()
     content = bytearray(live.path.read_bytes())
@@ -259,6 +259,7 @@ def test_a_damaged_live_database_is_set_aside_whole(live: Sqlite, tmp_path: Path
         aside = live.replace(copy, carry)
     assert aside is not None
     assert Path(aside).read_bytes() == content
+    assert live.path.stat().st_mode & 0o777 == 0o640
     assert live.facts() == before
 
 
@@ -273,10 +274,12 @@ def test_a_page_size_that_differs_is_met(live: Sqlite, tmp_path: Path, page_size
         connection.execute("VACUUM")
         connection.execute("PRAGMA journal_mode=WAL")
         assert connection.execute("PRAGMA page_size").fetchone() == (page_size,)
-    with other(STRANGER, live.path, 10) as stranger, live.scratch() as copy:
-        stranger.says(COUNT)
-        copy.load(tmp_path / "image")
-        assert live.replace(copy, no_carry) is None
+    with live.engine.connect() as open_meanwhile:
+        open_meanwhile.exec_driver_sql("SELECT 1")
+        open_meanwhile.rollback()
+        with live.scratch() as copy:
+            copy.load(tmp_path / "image")
+            assert live.replace(copy, no_carry) is None
     assert live.facts() == before
 
 
@@ -301,8 +304,7 @@ def test_a_restore_that_takes_longer_than_a_writer_is_waited_for_is_done_all_the
     take(live, tmp_path / "image")
     add_image(live, "later")
     live.writer_seconds = 0.0
-    with other(STRANGER, live.path, 10) as stranger, live.scratch() as copy:
-        stranger.says(COUNT)
+    with live.scratch() as copy:
         copy.load(tmp_path / "image")
         assert live.replace(copy, no_carry) is None
     assert count(live, "images") == 8

@@ -25,14 +25,12 @@ SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' 
 class Scene:
     """A server as it stood: `kept` are its files; `template` its PostgreSQL database, None if it had none.
 
-    Where it is `held`, another process has the SQLite file open; where it is damaged too, the head of the
-    file is overwritten meanwhile.
+    Where it is damaged, the head of the SQLite file is overwritten while the API has it open.
     """
 
     stands_for: Deployment
     kept: Path
     template: str | None
-    held: bool = False
     damaged: bool = False
 
     @classmethod
@@ -62,9 +60,7 @@ class Scene:
                 self._execute("CREATE DATABASE {} TEMPLATE {}", name, self.template)
         made = replace(self.stands_for, folder=stage, environment={**self.stands_for.environment, **paths})
         made.database = open_database(made.settings)
-        with in_use(made) if self.held else nullcontext():
-            if self.damaged:
-                damage(stage / "data" / "openbadges.db")
+        with damage(stage / "data" / "openbadges.db") if self.damaged else nullcontext():
             yield made
         made.database.engine.dispose()
         shutil.rmtree(stage)
@@ -109,9 +105,13 @@ def in_use(made: Deployment) -> Iterator[None]:
         yield
 
 
-def damage(path: Path) -> None:
-    with path.open("r+b", buffering=0) as file:
-        file.write(b"damaged in its h")
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    with closing(connect(path)) as reader:
+        reader.execute("SELECT count(*) FROM users").fetchall()
+        with path.open("r+b", buffering=0) as file:
+            file.write(b"damaged in its h")
+        yield
 
 
 def name_of(made: Deployment) -> str:

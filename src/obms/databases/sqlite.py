@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
 from obms.databases.digests import read_facts
 from obms.databases.sqlite_errors import DAMAGE, code, failure, image_errors, lacks_a_table, live_errors
-from obms.databases.sqlite_place import FRESH_END, alone, put_in_place, swap
+from obms.databases.sqlite_place import FRESH_END, put_in_place
 from obms.databases.sqlite_snapshot import (
     SqliteSnapshot,
     connect,
@@ -64,7 +64,7 @@ class Sqlite:
         engine = sa.create_engine(
             "sqlite+pysqlite://",
             module=sqlite3,
-            creator=self._connect,
+            creator=lambda: connect(self.path),
             poolclass=pool,
             json_serializer=digests.canonical_json,
             hide_parameters=True,  # names and keys of people stand in statements, and errors in logs
@@ -74,25 +74,10 @@ class Sqlite:
         event.listen(engine, "begin", _begin)
         return engine
 
-    def _connect(self) -> Any:
-        """A connection to the file that the path names, and not to one that was replaced meanwhile."""
-        while True:
-            found = _identity(self.path)
-            connection = connect(self.path)
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")  # reads it, and is seen by `alone` from then on
-            except sqlite3.DatabaseError:
-                connection.close()
-                if _identity(self.path) == found:
-                    raise
-            else:
-                if _identity(self.path) == found:
-                    return connection
-                connection.close()
-
     def _on_connect(self, connection: Any, record: Any) -> None:
         record.info["file"] = _identity(self.path)
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA journal_mode=WAL")
 
     def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
         # A connection to a file that was removed or replaced would write into nowhere.
@@ -188,8 +173,6 @@ class Sqlite:
             try:
                 if whole:
                     self._carry_only(scratch, carry)
-                elif self._swap(scratch, carry):
-                    return None
                 else:
                     self._overwrite(scratch, carry)
                     return None
@@ -197,7 +180,8 @@ class Sqlite:
                 if code(error) not in DAMAGE and not lacks_a_table(error):
                     raise failure(error, self.path) from error
         scratch.engine.dispose()
-        self._close_onlooker()
+        if self._onlooker is not None:  # as the last to close the old file it would remove the new one's WAL
+            self._onlooker.close()
         try:
             return put_in_place(scratch.path, self.path)
         except sqlite3.DatabaseError as error:
@@ -210,31 +194,6 @@ class Sqlite:
             before = _data_version(self._onlooker)
         with closing(self._onlooker):
             yield lambda: _data_version(self._onlooker) != before
-
-    def _close_onlooker(self) -> None:
-        if self._onlooker is not None:  # as the last to close the old file it would remove the new one's WAL
-            self._onlooker.close()
-
-    def _swap(self, scratch: "Sqlite", carry: Carry) -> bool:
-        """Put the file of `scratch` in the place of this one, which writes nothing twice.
-
-        False, with nothing done, where another process has this one open, or it cannot be told.
-        """
-        with closing(connect(self.path)) as fence:
-            if not _is_one_of_ours(self.path) or not _lock_at_once(fence):
-                return False
-            with alone(self.path) as descriptor, closing(connect(self.path)) as reader:
-                if descriptor is None or not pin_fenced(self.path, reader):
-                    return False
-                self._fenced = True
-                try:
-                    self._carry_only(scratch, carry)
-                finally:
-                    self._fenced = False
-                scratch.engine.dispose()
-                self._close_onlooker()
-                swap(scratch.path, self.path, descriptor)
-        return True
 
     def _carry_only(self, scratch: "Sqlite", carry: Carry) -> None:
         with self.engine.connect() as old, scratch.engine.begin() as new:
@@ -334,26 +293,6 @@ def _begin(connection: sa.Connection) -> None:
     # moment. A writer takes its lock at once, so that it never fails half-way for a newer write.
     immediate = connection.get_execution_options().get("writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _is_one_of_ours(path: Path) -> bool:
-    """Whether a file that we put in its place is the same to everybody: it has one name, and our owner."""
-    found = path.stat()
-    return (found.st_nlink, found.st_uid, found.st_gid) == (1, os.geteuid(), os.getegid())
-
-
-def _lock_at_once(connection: Any) -> bool:
-    """Whether it has the write lock now; never without WAL, where nobody can be seen who only has it open."""
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        return False
-    connection.execute("PRAGMA busy_timeout=0")
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if code(error) != sqlite3.SQLITE_BUSY:
-            raise
-        return False
-    return True
 
 
 def _match_page_size(source: Any, target: Any) -> None:
