@@ -43,10 +43,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A command to measure, what has to be done before each run, and how many bytes there are after it.
-
-    What `before` gives is kept until the run is over.
-    """
+    """A command to measure, what has to be done before each run, and how many bytes there are after it."""
 
     work: str
     by: str
@@ -169,19 +166,9 @@ def ours(deployment: Deployment, work: str, *command: str) -> Job:
 
 
 def restores(deployment: Deployment) -> tuple[Job, ...]:
-    """Over the live database, which is saved first; while an API has it open; and where nothing is left."""
+    """Over the live database, which is saved first, and where nothing is left of it."""
     job = ours(deployment, "restore, checked", "restore", "latest", "--yes")
-    lost = replace(job, work="restore, all was lost", before=deployment.lose)
-    if deployment.kind == "postgresql":  # its sessions are ended, whoever has them
-        return job, lost
-    return job, replace(job, work="restore, in use", before=lambda: reader(deployment)), lost
-
-
-def reader(deployment: Deployment) -> sqlite3.Connection:
-    """Has the database open, as an API has it."""
-    connection = sqlite3.connect(deployment.sqlite_file)
-    connection.execute("SELECT count(*) FROM users").fetchone()
-    return connection
+    return job, replace(job, work="restore, all was lost", before=deployment.lose)
 
 
 def encrypted(job: Job) -> Job:
@@ -197,7 +184,7 @@ def run(job: Job, environment: dict[str, str], folder: Path) -> Measure:
     seconds: list[float] = []
     peak = 0
     while len(seconds) < (REPEATS if max(seconds, default=0) < CHEAP_SECONDS else 1):
-        _kept = job.before()
+        job.before()
         took, memory = watch(job.command, environment, folder)
         seconds.append(took)
         peak = max(peak, memory)
