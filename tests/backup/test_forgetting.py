@@ -102,15 +102,18 @@ def test_the_json_and_the_text_of_a_run_hold_what_a_store_forgot(
     stocked_sqlite: Deployment, place: Path
 ) -> None:
     old, young = filled(stocked_sqlite, place, -20, -3)
-    url = f"{place.as_uri()}?retention_days=10"
     answer = stocked_sqlite.obms(
-        "backup", "run", "--json", BACKUP_STORES=url, BACKUP_RETENTION_DAYS="off"
+        "backup",
+        "run",
+        "--json",
+        BACKUP_STORES=f"{place.as_uri()}?retention_days=10",
+        BACKUP_RETENTION_DAYS="off",
     ).json
     assert (answer["copies"][0]["removed"], answer["removed"]) == ([old], [])
     record = json.loads((stocked_sqlite.backup_dir / "last_run.json").read_text())
     assert record["copies"][0]["removed"] == [old]
     said = stocked_sqlite.obms(
-        "backup", "run", BACKUP_STORES=url.replace("10", "2"), BACKUP_RETENTION_DAYS="off"
+        "backup", "run", BACKUP_STORES=f"{place.as_uri()}?retention_days=2", BACKUP_RETENTION_DAYS="off"
     )
     assert f"\n       removed {young}\n" in said.out
 
