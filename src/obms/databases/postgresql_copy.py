@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import cycle, repeat
+from itertools import cycle
 from queue import SimpleQueue
 from threading import Semaphore
 
@@ -140,7 +140,7 @@ class Rows:
         try:
             self.lock()
             with ThreadPoolExecutor(len(self.sessions)) as pool:
-                for found in pool.map(_read_share, self.sessions, self._shares(), repeat(_ignore)):
+                for found in pool.map(_read_share, self.sessions, self._shares()):
                     self._count(found)
         except psycopg.Error as error:
             lost = any(session.broken for session in self.sessions)
@@ -188,16 +188,12 @@ def _fill(lane: _Lane, session: Session, share: Sequence[Block]) -> list[Found]:
         raise
 
 
-def _ignore(_frame: bytes | None) -> None:
-    """For who wants the digest of rows and not the rows."""
-
-
-def _read_share(session: Session, share: Sequence[Block], give: Give) -> list[Found]:
+def _read_share(session: Session, share: Sequence[Block], give: Give | None = None) -> list[Found]:
     return [(block.table, *read(session, block, give)) for block in share]
 
 
-def read(session: Session, block: Block, give: Give) -> tuple[int, int]:
-    """Give the lines of a block, about a megabyte at a time, and None; how many they are, and their sum."""
+def read(session: Session, block: Block, give: Give | None) -> tuple[int, int]:
+    """How many lines a block has, and their sum; `give` gets them, a megabyte at a time, and then None."""
     sha256, from_bytes, size = hashlib.sha256, int.from_bytes, digests.BYTES
     rows = total = 0
     frame = bytearray()
@@ -205,13 +201,16 @@ def read(session: Session, block: Block, give: Give) -> tuple[int, int]:
         for line in lines:
             total += from_bytes(sha256(line).digest()[:size])
             rows += 1
+            if give is None:
+                continue
             frame += line
             if len(frame) >= FRAME:
                 give(bytes(frame))
                 frame.clear()
-    if frame:
-        give(bytes(frame))
-    give(None)
+    if give is not None:
+        if frame:
+            give(bytes(frame))
+        give(None)
     return rows, total
 
 
