@@ -242,6 +242,30 @@ def test_a_lost_file_comes_back_though_backups_and_database_are_mounted_apart(
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "damaged"])
+def test_what_root_restores_belongs_to_whom_the_server_runs_as(
+    live: Sqlite, tmp_path: Path, *, lost: bool
+) -> None:
+    take(live, tmp_path / "image")
+    live.engine.dispose()
+    live.path.write_bytes(b"damaged")
+    os.chown(live.path.parent, 1234, 1235)
+    os.chown(live.path, 1236, 1237)
+    if lost:
+        live.path.unlink()
+    with live.scratch() as copy:
+        copy.load(tmp_path / "image")
+        live.replace(copy, no_carry)
+    owner = (1234, 1235) if lost else (1236, 1237)
+    assert (live.path.stat().st_uid, live.path.stat().st_gid) == owner
+    with live.engine.connect() as connection:
+        connection.exec_driver_sql("DELETE FROM images")
+        wal = live.path.with_name(live.path.name + "-wal").stat()
+        assert (wal.st_uid, wal.st_gid) == owner
+    live.engine.dispose()
+
+
 def test_a_damaged_live_database_is_set_aside_whole(live: Sqlite, tmp_path: Path) -> None:
     take(live, tmp_path / "image")
     live.path.chmod(0o640)

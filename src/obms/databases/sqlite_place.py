@@ -24,8 +24,7 @@ def put_in_place(copy: Path, path: Path) -> str | None:
     fresh = path.with_name(f".{path.name}.{uuid4().hex}{FRESH_END}")
     try:
         _move_content(copy, fresh)
-        if path.exists():
-            shutil.copymode(path, fresh)
+        _give(fresh, path)
         _sync(fresh)
         aside = _set_aside(path)
         fresh.replace(path)
@@ -36,6 +35,15 @@ def put_in_place(copy: Path, path: Path) -> str | None:
         for left in (fresh, *(beside(fresh, end) for end in SIDE_FILES)):
             left.unlink(missing_ok=True)
     return aside
+
+
+def _give(fresh: Path, path: Path) -> None:
+    """To whom the old file belonged, or else to whom the folder does: the server may not run as root."""
+    if path.exists():
+        shutil.copymode(path, fresh)
+    like = (path if path.exists() else path.parent).stat()
+    with suppress(PermissionError):  # only root may
+        shutil.chown(fresh, like.st_uid, like.st_gid)
 
 
 def _set_aside(path: Path) -> str | None:
