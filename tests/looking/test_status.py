@@ -141,6 +141,14 @@ def test_what_has_gone_wrong_is_told(
     assert found["mend"]
 
 
+def test_a_lost_database_is_told_with_what_brings_it_back(well_sqlite: Deployment, tmp_path: Path) -> None:
+    lost = {"SQLITE_FILE": str(tmp_path / "lost.db")}
+    for command in ("status", "doctor"):
+        told = well_sqlite.obms(command, **lost).out
+        assert f"There is no database {tmp_path}/lost.db." in told
+        assert "`obms restore latest`" in told
+
+
 def test_an_old_drill_is_yellow(well: Deployment) -> None:
     backups = well.backups
     later = replace(backups, clock=lambda: backups.clock() + timedelta(days=100))

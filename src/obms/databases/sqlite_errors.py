@@ -7,7 +7,7 @@ from pathlib import Path
 from pysqlite3 import dbapi2 as sqlite3
 from sqlalchemy.exc import DBAPIError
 
-from obms.errors import BackupDamaged, BackupFailed, DatabaseUnreachable, ObmsError, StorageFailed
+from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable, ObmsError, StorageFailed
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -29,6 +29,8 @@ def failure(error: Exception, path: Path) -> ObmsError:
     said = getattr(error, "orig", error)
     if code(error) in NO_ROOM and getattr(said, "sqlite_errorcode", 0) != SHORT_READ:
         return StorageFailed(detail=f"{path}: {said}")
+    if not path.exists():
+        return DatabaseMissing(name=path)
     return DatabaseUnreachable(detail=f"{path}: {said}")
 
 
