@@ -7,7 +7,14 @@ from pathlib import Path
 from pysqlite3 import dbapi2 as sqlite3
 from sqlalchemy.exc import DBAPIError
 
-from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable, ObmsError, StorageFailed
+from obms.errors import (
+    BackupDamaged,
+    BackupFailed,
+    DatabaseMissing,
+    DatabaseUnreachable,
+    ObmsError,
+    StorageFailed,
+)
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
