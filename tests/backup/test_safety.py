@@ -5,10 +5,13 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
+import psutil
 import pytest
 
 from obms.backup import Backups
+from obms.backup.create import Unwanted, create
 from obms.backup.journal import Entry
+from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END
 from obms.backup.restore import restore, undo
 from obms.backup.storage import Folder
@@ -94,6 +97,17 @@ def test_only_who_writes_overtakes_it(backed: Backed, write: str) -> None:
         assert not overtaken()
         execute(server, write)
         assert overtaken()
+
+
+def test_who_reads_the_database_for_a_backup_that_nobody_wants_any_more_is_ended(backed: Backed) -> None:
+    server, _ = backed
+    unwanted = Event()
+    unwanted.set()
+    before = set(psutil.Process().children())
+    with locked(server.backups), pytest.raises(Unwanted) as kept:  # with all that it passed through
+        create(server.backups, reason="safety", unwanted=unwanted)
+    assert set(psutil.Process().children()) == before
+    assert kept.value.__traceback__ is not None
 
 
 class Ended(Exception):

@@ -1,7 +1,7 @@
 """Making a backup: snapshot, encode, publish, and last the manifest that commits it."""
 
 import hashlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Event
 
 from obms.backup import Backups
@@ -65,12 +65,10 @@ def create(
     stages = stages or Stages()
     stages.begin("snapshot")
     try:
-        with database.snapshot() as snapshot:
+        with database.snapshot() as snapshot, closing(snapshot.chunks()) as chunks:
             stages.begin("publish")
             storage.put(mark, iter(()))
-            storage.put(
-                file, stored.measure(chain.encode(plain.measure(_while_wanted(snapshot.chunks(), unwanted))))
-            )
+            storage.put(file, stored.measure(chain.encode(plain.measure(_while_wanted(chunks, unwanted)))))
             facts = snapshot.facts()
         # Only now: a snapshot that fails at its very end was none.
         manifest = Manifest(

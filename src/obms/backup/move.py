@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -203,8 +203,8 @@ def _copy_live(backups: Backups, scratch: Database, source: Database, facts: Fac
         fill_postgresql(scratch, source, name=name)
         return
     path = folder / "image"
-    with source.snapshot() as snapshot:
-        write_image(snapshot.chunks(), path)
+    with source.snapshot() as snapshot, closing(snapshot.chunks()) as chunks:
+        write_image(chunks, path)
         snapshot.facts()
     load(backups, scratch, Image(path=path, kind=source.kind, name=name))
 

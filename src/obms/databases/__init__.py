@@ -1,6 +1,6 @@
 """The seam to a database: what backing up and restoring ask of it, met by SQLite and PostgreSQL."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ class Snapshot(Protocol):
     def tools(self) -> Mapping[str, str]:
         """The programs that make the image, each with its version."""
 
-    def chunks(self) -> Chunks:
+    def chunks(self) -> Generator[bytes]:
         """The image, once. An image that broke off raises BackupFailed at its end, never ends quietly."""
 
     def facts(self) -> Facts:

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class PostgresqlSnapshot:
     server_major: int
     tools: Mapping[str, str]
 
-    def chunks(self) -> Chunks:
+    def chunks(self) -> Generator[bytes]:
         # One restriction of psql over all of it: the second part of the dump goes on in that of the first.
         schema = b"".join(self._part("--section=pre-data"))
         lifting = (

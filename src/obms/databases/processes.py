@@ -1,7 +1,7 @@
 """Children that read and write for us: their bytes as chunks, their exit status never overlooked."""
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 from tempfile import TemporaryFile
@@ -16,7 +16,7 @@ CANCEL_SECONDS = 2.0
 Failure = Callable[..., ObmsError]
 
 
-def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: Failure) -> Chunks:
+def read_from(command: Sequence[str], *, env: Mapping[str, str] | None, error: Failure) -> Generator[bytes]:
     """Standard output of `command` in chunks of 1 MiB; `error` at its end unless it exits with 0."""
     with (
         TemporaryFile() as complaints,

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pysqlite3 import dbapi2 as sqlite3
 
-from obms.databases import Chunks, Facts, digests
+from obms.databases import Facts, digests
 from obms.databases.processes import read_from
 from obms.errors import BackupFailed, DatabaseUnreachable
 
@@ -53,7 +53,7 @@ class SqliteSnapshot:
     def tools(self) -> Mapping[str, str]:
         return {"sqlite": sqlite3.sqlite_version}
 
-    def chunks(self) -> Chunks:
+    def chunks(self) -> Generator[bytes]:
         # A child reads the file: closing a descriptor of it here would drop every lock that
         # SQLite holds on it in this process (POSIX advisory locks belong to the process).
         command = [sys.executable, "-I", "-S", "-c", SPLICE, str(self.path)]
