@@ -13,7 +13,7 @@ RUN python3 -m venv /opt/obms \
         && rm -rf /var/lib/apt/lists/*; \
     fi
 COPY requirements.lock ./
-RUN /opt/obms/bin/pip install --quiet --no-compile --require-hashes -r requirements.lock
+RUN /opt/obms/bin/pip install --quiet --no-compile --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 # Of PostgreSQL its clients are needed; of pip and what builds packages, nothing more.
