@@ -365,7 +365,8 @@ def _chain(settings: Settings) -> Chain:
     """gzip, then age if there are recipients; without them it can still be undone."""
     recipients = [str(read_recipient(public)) for public in settings.backup_age_recipients]
     age = Age(recipients, settings.backup_age_identity_file)
-    return Chain(codecs=(Gzip(), age)) if recipients else Chain(codecs=(Gzip(),), others=(age,))
+    gzip = Gzip(settings.backup_compression)
+    return Chain(codecs=(gzip, age)) if recipients else Chain(codecs=(gzip,), others=(age,))
 
 
 def retention(settings: Settings) -> Policy:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obms.backup.codecs import Chain, Codec, Gzip
+from obms.backup.codecs import Chain, Codec, Compression, Gzip
 from obms.backup.encryption import Age, with_own_key
 from obms.backup.threads import Source, Target, through_thread
 from obms.errors import BackupDamaged, IdentityMissing
@@ -38,7 +38,9 @@ class Encrypted:
         return self._chain.decode(coded, self._chain.names)
 
 
-@pytest.fixture(params=[Gzip, Encrypted], ids=lambda kind: kind.name)
+@pytest.fixture(
+    params=[Gzip, lambda: Gzip("small"), Encrypted], ids=["gzip, fast", "gzip, small", "gzip and age"]
+)
 def codec(request: pytest.FixtureRequest) -> Codec:
     made: Codec = request.param()
     return made
@@ -70,10 +72,20 @@ def test_a_large_random_stream_comes_back(codec: Codec) -> None:
     assert b"".join(codec.decode(in_steps(coded, 1 << 16))) == plain
 
 
-def test_gunzip_reads_it() -> None:
-    coded = encoded(Gzip(), PLAIN)
+@pytest.mark.parametrize("compression", ["fast", "small"])
+def test_gunzip_reads_it(compression: Compression) -> None:
+    coded = encoded(Gzip(compression), PLAIN)
     run = subprocess.run(["gunzip", "-c"], input=coded, capture_output=True, check=True)
     assert run.stdout == PLAIN
+
+
+def test_small_is_as_small_as_by_gzip_and_fast_is_not_much_larger() -> None:
+    chance = random.Random(3)  # noqa: S311 - the same words each time
+    text = " ".join(f"word{chance.randrange(5000)}" for _ in range(200_000)).encode()
+    theirs = len(gzip.compress(text, 6))
+    small, fast = (len(encoded(Gzip(kind), text, step=1 << 20)) for kind in ("small", "fast"))
+    assert small < 1.01 * theirs
+    assert small < fast < 1.5 * theirs
 
 
 def test_what_gzip_makes_is_decoded() -> None:

@@ -155,9 +155,11 @@ class Journal:
         found = (path for path in self.folder.glob(f"{PREFIX}*{END}") if _is_dated(path))
         return sorted(path for path in found if since is None or _day(path) >= since)
 
-    def read_file(self, path: Path, tally: Tally) -> Iterator[Line]:
+    def read_file(self, path: Path, tally: Tally, *, containing: bytes = b"") -> Iterator[Line]:
+        """The entries of a file; with `containing` only those whose line has these bytes in it."""
         with path.open("rb") as file:
-            yield from self.read_lines(iter(lambda: file.readline(LONGEST_LINE), b""), tally)
+            lines = iter(lambda: file.readline(LONGEST_LINE), b"")
+            yield from self.read_lines((raw for raw in lines if containing in raw), tally)
 
     def read_lines(self, lines: Iterable[bytes], tally: Tally) -> Iterator[Line]:
         """The entries of these lines; what is none is counted."""

@@ -51,19 +51,28 @@ def _append_missing(backups: Backups, journal: Journal) -> None:
     began = backups.clock()
     mark = _last_mark(journal, began)
     since = None if mark is None else mark - MARGIN
-    known = {_digest(line.entry) for line in journal.read(since=since.date() if since else None) if line.own}
     with backups.database.engine.connect() as connection:
-        entries = backups.later.entries_since(connection, since)
-        missing = (entry for entry in entries if _digest(entry) not in known)
+        missing = _unknown(journal, backups.later.entries_since(connection, since), since)
         while batch := list(islice(missing, BATCH)):
             journal.append(batch)
     journal.append([{MARK: began.isoformat()}])
 
 
+def _unknown(journal: Journal, entries: Iterator[Entry], since: datetime | None) -> Iterator[Entry]:
+    """Those that the journal lacks; it is read only where there are any."""
+    known: set[int] | None = None
+    for entry in entries:
+        if known is None:
+            lines = journal.read(since=since.date() if since else None)
+            known = {_digest(line.entry) for line in lines if line.own}
+        if _digest(entry) not in known:
+            yield entry
+
+
 def _last_mark(journal: Journal, now: datetime) -> datetime | None:
     """Of those that do not lie ahead of the clock: one that was ahead would hide what came later."""
     for path in reversed(journal.files()):
-        lines = journal.read_file(path, Tally())
+        lines = journal.read_file(path, Tally(), containing=MARK.encode())
         marks = (
             datetime.fromisoformat(line.entry[MARK]) for line in lines if line.own and MARK in line.entry
         )

@@ -195,8 +195,7 @@ def loaded(
         _require_fit(backups, source, image, kind, same_kind=same_kind)
         with backups.database.scratch() as scratch:
             loaded = load(backups, scratch, _image(source, image, kind))
-            # A SQLite image that has the hash of a proven one has its content too.
-            known = source.proven and kind == scratch.kind == "sqlite"
+            known = _is_known(source, scratch, kind)
             with ThreadPoolExecutor(1) as beside:
                 integrity = None if known else beside.submit(check_integrity, scratch, source.file)
                 facts = read_facts(scratch, source.file, digests=not known)
@@ -208,6 +207,14 @@ def loaded(
                 checks += [_judge_schema(facts), *compare_digests(facts, wanted)]
             require_checks(checks, source.file)
             yield scratch, facts, checks
+
+
+def _is_known(source: Source, scratch: Database, kind: str) -> bool:
+    """Whether a proof has seen what this image makes here: it has the hash of the proven one."""
+    manifest = source.manifest
+    if manifest is None or not source.proven or kind != scratch.kind:
+        return False
+    return scratch.loads_alike(manifest.server_version)
 
 
 def _decode(backups: Backups, source: Source, folder: Path) -> tuple[Path, list[Check]]:

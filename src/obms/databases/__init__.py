@@ -81,6 +81,9 @@ class Database(Protocol):
     def load(self, image: Path) -> None:
         """Fill this empty database from a plain image, and maybe consume it; BackupDamaged if it cannot."""
 
+    def loads_alike(self, server_version: str) -> bool:
+        """Whether this server makes of an image what one of that version was seen to make of it."""
+
     def facts(self, *, digests: bool = True) -> Facts:
         """Revision, rows and digests."""
 

@@ -177,6 +177,10 @@ class Postgresql:
         loading.load(image)
         analyze(self.engine)
 
+    def loads_alike(self, server_version: str) -> bool:
+        _, major = self.check_tools()
+        return server_version.split(".", maxsplit=1)[0] == str(major)
+
     def facts(self, *, digests: bool = True) -> Facts:
         with self._moment() as (connection, exported):
             if not digests:

@@ -1,10 +1,13 @@
 """The rows of PostgreSQL's tables, as COPY writes them, read over sessions that see one moment."""
 
 import hashlib
+import select
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from itertools import cycle
 from queue import SimpleQueue
 from threading import Semaphore
@@ -12,6 +15,9 @@ from threading import Semaphore
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from obms.databases import Chunks, Facts, digests
 from obms.databases.postgresql_sessions import UNHURRIED, Session, cancel, quoted
@@ -194,24 +200,61 @@ def _read_share(session: Session, share: Sequence[Block], give: Give | None = No
 
 def read(session: Session, block: Block, give: Give | None) -> tuple[int, int]:
     """How many lines a block has, and their sum; `give` gets them, a megabyte at a time, and then None."""
-    sha256, from_bytes, size = hashlib.sha256, int.from_bytes, digests.BYTES
-    rows = total = 0
-    frame = bytearray()
-    with session.cursor() as cursor, cursor.copy(block.query) as lines:
+    sha256, from_bytes, digest_size = hashlib.sha256, int.from_bytes, digests.BYTES
+    rows = total = size = 0
+    frame = BytesIO()
+    with closing(_lines(session, block.query)) as lines:
         for line in lines:
-            total += from_bytes(sha256(line).digest()[:size])
+            total += from_bytes(sha256(line).digest()[:digest_size])
             rows += 1
             if give is None:
                 continue
-            frame += line
-            if len(frame) >= FRAME:
-                give(bytes(frame))
-                frame.clear()
+            size += frame.write(line)
+            if size >= FRAME:
+                give(frame.getvalue())
+                frame, size = BytesIO(), 0
     if give is not None:
-        if frame:
-            give(bytes(frame))
+        if size:
+            give(frame.getvalue())
         give(None)
     return rows, total
+
+
+def _lines(session: Session, query: sql.Composed) -> Generator[memoryview]:
+    """The lines of a COPY as they come; psycopg.Error. The driver's own cursor takes half as long again."""
+    server = session.pgconn
+    _require(server.exec_(query.as_bytes(session)), ExecStatus.COPY_OUT)
+    try:
+        yield from _until_end(server)
+    except GeneratorExit:
+        cancel([session])
+        with suppress(psycopg.Error):  # read to its end, so that the session can be closed
+            for _ in _until_end(server):
+                continue
+            while server.get_result() is not None:
+                continue
+        raise
+    while (result := server.get_result()) is not None:
+        _require(result, ExecStatus.COMMAND_OK)
+
+
+def _until_end(server: PGconn) -> Iterator[memoryview]:
+    arrived = select.poll()
+    arrived.register(server.socket, select.POLLIN)
+    while True:
+        size, line = server.get_copy_data(1)
+        if size > 0:
+            yield line
+        elif size == 0:
+            arrived.poll()
+            server.consume_input()
+        else:
+            return
+
+
+def _require(result: PGresult, wanted: ExecStatus) -> None:
+    if result.status != wanted:
+        raise error_from_result(result)
 
 
 def driver_session(connection: sa.Connection) -> Session:
