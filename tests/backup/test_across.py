@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -22,7 +21,7 @@ from tests.backup.conftest import (
     issuer_names,
     lose_half,
 )
-from tests.backup.test_restoring import digests, is_revoked, revoke, some_credential
+from tests.backup.test_restoring import checks, digests, is_revoked, revoke, some_credential
 from tests.databases.conftest import MOMENT
 from tests.deployment import Deployment
 
@@ -35,10 +34,6 @@ def pair(request: pytest.FixtureRequest, sqlite: Deployment, postgresql: Deploym
     found = (sqlite, postgresql) if request.param == "to postgresql" else (postgresql, sqlite)
     found[0].seed()
     return found
-
-
-def checks(answer: Any) -> dict[str, Any]:
-    return {check["name"]: check for check in answer.json["checks"]}
 
 
 @pytest.mark.parametrize("proven", [True, False], ids=["proven", "not proven"])

@@ -312,3 +312,13 @@ def test_sweeping_takes_no_database_that_is_in_use(stock: Database) -> None:
     with stock.scratch() as copy:
         stock.sweep()
         assert copy.facts().rows == {}
+
+
+def test_a_server_loads_alike_what_one_of_its_own_version_was_seen_to_load(stock: Database) -> None:
+    with stock.snapshot() as snapshot:
+        assert stock.loads_alike(snapshot.server_version)
+
+
+def test_a_postgresql_of_another_major_version_may_load_it_otherwise(postgresql: Deployment) -> None:
+    assert not postgresql.database.loads_alike("9.6.24")
+    assert not postgresql.database.loads_alike("150.1")
