@@ -61,7 +61,8 @@ def sweep(known: Known, command: tuple[str, ...], chosen: Sequence[Shot], judge:
             complaints += [f"{shot} ({ending.point.strip()}): {text}" for text in judge(made, known)]
     LOG.info("%d shots, %d killed, seed %d", len(chosen), killed, shots.seed())
     assert complaints == [], f"seed {shots.seed()}"
-    assert killed > 0.9 * len(chosen), "most shots did not hit"
+    # A thread or two more or fewer may leave the last points of a run without their shots.
+    assert killed >= len(chosen) - max(1, len(chosen) // 10), "most shots did not hit"
 
 
 def rehearse(
