@@ -132,8 +132,9 @@ def measured(
         (
             their_backup,
             (
-                ours(deployment, "backup, published", "backup", "run", "--no-prove"),
-                encrypted(ours(deployment, "backup, encrypted", "backup", "run", "--no-prove")),
+                publishing := ours(deployment, "backup, published", "backup", "run", "--no-prove"),
+                changed(publishing, "backup, encrypted", BACKUP_AGE_RECIPIENTS=new_recipient()),
+                changed(publishing, "backup, small", BACKUP_COMPRESSION="small"),
                 ours(deployment, "backup, proven", "backup", "run"),
             ),
         ),
@@ -171,9 +172,14 @@ def restores(deployment: Deployment) -> tuple[Job, ...]:
     return job, replace(job, work="restore, all was lost", before=deployment.lose)
 
 
-def encrypted(job: Job) -> Job:
-    recipient = x25519.Identity.generate().to_public()
-    return replace(job, command=["env", f"BACKUP_AGE_RECIPIENTS={recipient}", *job.command])
+def changed(job: Job, work: str, **settings: str) -> Job:
+    """The same job under other settings."""
+    given = [f"{name}={value}" for name, value in settings.items()]
+    return replace(job, work=work, command=["env", *given, *job.command])
+
+
+def new_recipient() -> str:
+    return str(x25519.Identity.generate().to_public())
 
 
 # Measuring

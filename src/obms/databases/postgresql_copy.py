@@ -231,11 +231,15 @@ def _lines(session: Session, query: sql.Composed) -> Generator[memoryview]:
         with suppress(psycopg.Error):  # read to its end, so that the session can be closed
             for _ in _until_end(server):
                 continue
-            while server.get_result() is not None:
-                continue
+            _results(server)
         raise
-    while (result := server.get_result()) is not None:
+    for result in _results(server):
         _require(result, ExecStatus.COMMAND_OK)
+
+
+def _results(server: PGconn) -> list[PGresult]:
+    """All of them, so that the session can be asked again."""
+    return list(iter(server.get_result, None))
 
 
 def _until_end(server: PGconn) -> Iterator[memoryview]:
