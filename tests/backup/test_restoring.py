@@ -161,9 +161,15 @@ def test_what_a_proof_has_compared_is_not_compared_again_and_the_rest_is(backed:
     server, _ = backed
     assert server.obms("backup", "run", "--no-prove").code == 0
     unproven = server.obms("backup", "list", "--json").json[0]["id"]
-    told = {name: checks(server.obms("restore", name, "--yes", "--json")) for name in ("latest", unproven)}
-    assert told["latest"]["integrity"]["detail"] == "byte for byte what was proven"
-    assert told[unproven]["integrity"]["detail"] == "the database's own checks find nothing"
-    assert "digests" not in told["latest"]
+    latest, compared, fresh = (
+        checks(server.obms("restore", *words, "--yes", "--json"))
+        for words in (("latest",), ("latest", "--compare-rows"), (unproven,))
+    )
+    assert "not compared again" in latest["content"]["detail"]
+    assert "digests" not in latest
+    for told in (compared, fresh):
+        assert "content" not in told
+        assert told["integrity"]["detail"] == "the database's own checks find nothing"
+    assert compared["digests"]["ok"]
     # Those of a SQLite image that was never proven are not known.
-    assert ("digests" in told[unproven]) == (server.database.kind == "postgresql")
+    assert ("digests" in fresh) == (server.database.kind == "postgresql")

@@ -176,6 +176,9 @@ def restore(
     same_kind: Annotated[
         bool, typer.Option("--same-kind", help="Refuse a backup of the other kind of database.")
     ] = False,
+    compare_rows: Annotated[
+        bool, typer.Option("--compare-rows", help="Compare every row with the backup, though a proof has.")
+    ] = False,
     only: Only = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -216,7 +219,9 @@ def restore(
     if not yes:
         _ask(name or "what the last restore replaced")
     if name:
-        done = restoring.restore(everything, name, accepted=accepted, same_kind=same_kind)
+        done = restoring.restore(
+            everything, name, accepted=accepted, same_kind=same_kind, compare_rows=compare_rows
+        )
     else:
         done = restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
