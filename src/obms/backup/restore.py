@@ -36,6 +36,7 @@ from obms.errors import (
     BackupNotFound,
     DatabaseUnreachable,
     KeyMissing,
+    ManifestMissing,
     NotABackup,
     Refused,
 )
@@ -295,10 +296,16 @@ def _require_same_key(backups: Backups, source: Source) -> None:
 
 
 def require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[Check]:
-    """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted."""
+    """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted.
+
+    A backup of ours whose manifest is gone is not signed either: else whoever can write where it lies
+    would have any image restored in its place, by removing what the image does not fit to.
+    """
     if not accepted.other_key:
         _require_same_key(backups, source)
     if source.manifest is None:
+        if source.named_by_us and not accepted.not_signed:
+            raise ManifestMissing(name=source.file)
         return []
     check = check_signature(source.manifest, backups.trusted, vouched=source.proven, accepted=accepted)
     if not check.ok:
