@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups, later
 from obms.backup.across import Image, load
+from obms.backup.catalog import PREFIXES
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
 from obms.backup.prove import (
@@ -354,13 +355,22 @@ def _switch(
 
 
 def last_safety_backup(backups: Backups) -> str:
-    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database."""
+    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database.
+
+    Refused when that was a database of the other kind: nothing here was replaced.
+    """
     try:
         safety = safety_in(read_record(backups.storage))
     except ValueError:
         safety = None
     if not safety:
         raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
+    ours = backups.database.kind
+    if safety.startswith(tuple(prefix for kind, prefix in PREFIXES.items() if kind != ours)):
+        raise Refused(
+            detail=f"the last restore was before the move to {ours}: it replaced what {safety} holds",
+            hint=f"`obms restore {safety} --yes` brings that here.",
+        )
     return safety
 
 
