@@ -213,6 +213,12 @@ class NotSigned(Refused):
     hint = "If you know where it comes from, --accept-unsigned takes it as it is."
 
 
+class ManifestMissing(NotSigned):
+    """Refused: {name} is named as a backup of ours and has no manifest: anybody may have written it."""
+
+    hint = "If you know where it comes from, --accept-unsigned takes it as it is, with nothing to compare."
+
+
 class RemovalUnconfirmed(Refused):
     """Refused: this would {what}."""
 

@@ -16,6 +16,7 @@ from pyrage.x25519 import Identity
 from obms.app import open_database, open_target
 from obms.backup.move import _finish
 from obms.errors import Refused
+from obms.migrations import migrate
 from obms.schema import audit_events
 from tests.backup.conftest import add_issuer, assert_nothing_is_left, execute, issuer_names
 from tests.backup.test_restoring import digests
@@ -117,6 +118,68 @@ def test_r7_a_target_with_something_in_it_is_left_alone(leaving: Pair) -> None:
         assert answer.code == 8
         assert "30 credentials" in answer.err
     assert digests(source) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE SCHEMA theirs; CREATE TABLE theirs.orders (id int)", "theirs.orders"),
+        ("CREATE TABLE nothing ()", "public.nothing"),
+        ("CREATE VIEW one AS SELECT 1 AS n", "public.one"),
+        ("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "public.one"),
+        ("CREATE DOMAIN several AS int[]", "public.several"),
+        ("CREATE TABLE alembic_version (version_num text); CREATE TABLE t ()", "public.alembic_version"),
+    ],
+)
+def test_r7_whatever_somebody_has_made_in_the_target_is_left_alone(
+    stocked_sqlite: Deployment, postgres: Server, statement: str, named: str
+) -> None:
+    name = f"target_{uuid4().hex[:12]}"
+    postgres.psql(f'CREATE DATABASE "{name}"')
+    try:
+        target, _ = open_target(stocked_sqlite.settings, postgres.url(name))
+        with target.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+        answer = stocked_sqlite.obms("move", "--to", postgres.url(name), "--yes")
+        assert (answer.code, f"is not empty: {named}" in answer.err) == (8, True), answer.err
+    finally:
+        _drop_databases(postgres, name)
+
+
+def test_r7_a_target_with_the_tables_of_ours_is_empty_until_something_stands_beside_them(
+    leaving: Pair,
+) -> None:
+    source, url = leaving
+    target, _ = open_target(source.settings, url)
+    target.create()
+    migrate(target.engine)
+    with target.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW one AS SELECT 1 AS n")
+    assert "is not empty: " in source.obms("move", "--to", url, "--yes").err
+    with target.engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW one")
+    moved(source, url)
+
+
+def test_a_move_without_the_key_ends_before_it_begins(stocked_sqlite: Deployment, postgres: Server) -> None:
+    del stocked_sqlite.environment["SECRET_KEY"]
+    for also in ("--yes", "--dry-run"):
+        answer = stocked_sqlite.obms("move", "--to", postgres.url("absent"), also)
+        assert (answer.code, "SECRET_KEY" in answer.err) == (10, True), answer.err
+    assert not stocked_sqlite.backup_dir.exists()
+
+
+def test_r7_after_a_move_an_undo_tells_what_to_type(stocked_sqlite: Deployment, postgres: Server) -> None:
+    source, name = stocked_sqlite, f"target_{uuid4().hex[:12]}"
+    source.made_backup()
+    safety = source.obms("restore", "latest", "--yes", "--json").json["safety_backup"]
+    try:
+        home = at_home(source, moved(source, postgres.url(name)))
+        for also in ("--yes", "--dry-run"):
+            answer = home.obms("restore", "--undo", also)
+            assert (answer.code, f"`obms restore {safety} --yes`" in answer.err) == (8, True), answer.err
+    finally:
+        _drop_databases(postgres, name)
 
 
 def test_r7_a_dry_run_of_a_move_touches_nothing(leaving: Pair) -> None:

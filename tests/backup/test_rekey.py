@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -98,6 +99,42 @@ def test_a_manifest_that_anybody_may_have_written_is_not_signed_by_it(locked: Lo
     assert manifest_of(server, locked.made["id"]) == manifest
 
 
+def test_with_options_each_keeps_its_own_recipients_whatever_the_settings_say(locked: Locked) -> None:
+    server = locked.server
+    operator, escrow, stranger = (public_of(locked.keys[name]) for name in ("operator", "escrow", "stranger"))
+    opened = locked.opened_by("operator")
+
+    def rekeyed(*options: str, settings: str) -> set[str]:
+        answer = server.obms("backup", "rekey", "--all", *options, **opened, BACKUP_AGE_RECIPIENTS=settings)
+        assert answer.code == 0, answer.err
+        return set(manifest_of(server, locked.made["id"]).recipients)
+
+    both = f"{operator} {escrow}"
+    assert rekeyed("--remove", escrow, settings=both) == {operator}
+    # The settings still name whom the backup has lost, and do not name the one it has.
+    assert rekeyed("--add", stranger, settings=escrow) == {operator, stranger}
+    assert rekeyed("--remove", escrow, settings=escrow) == {operator, stranger}
+    assert rekeyed(settings=both) == {operator, escrow}
+
+
+def test_a_key_that_is_none_is_told_before_a_backup_is_touched(locked: Locked) -> None:
+    before = images(locked.server)
+    answer = locked.server.obms("backup", "rekey", "--all", "--add", "age1x", **locked.opened_by("operator"))
+    assert (answer.code, images(locked.server)) == (2, before)
+    assert answer.out == ""
+
+
+class Change(TypedDict):
+    """Whom a backup loses and gains."""
+
+    add: list[str]
+    remove: list[str]
+
+
+def swap(locked: Locked) -> Change:
+    return {"add": [public_of(locked.keys["stranger"])], "remove": [public_of(locked.keys["escrow"])]}
+
+
 class Killed(BaseException):
     """The process is gone: nothing that it would have done afterwards is done."""
 
@@ -143,20 +180,20 @@ def test_k8_killed_at_any_step_a_proven_copy_stands_and_a_second_call_ends_it(
 ) -> None:
     server = locked.server
     server.environment["BACKUP_AGE_IDENTITY_FILE"] = str(locked.keys["operator"])
-    recipients = tuple(public_of(locked.keys[name]) for name in ("operator", "stranger"))
+    change = swap(locked)
     try:
-        steps = list(killed_at_each_step(locked, recipients, after=after))
+        steps = list(killed_at_each_step(locked, change, after=after))
     finally:
         del server.environment["BACKUP_AGE_IDENTITY_FILE"]
     assert len(steps) >= 10
 
 
-def killed_at_each_step(locked: Locked, recipients: tuple[str, ...], *, after: bool) -> Iterator[int]:
+def killed_at_each_step(locked: Locked, change: Change, *, after: bool) -> Iterator[int]:
     server = locked.server
     for step in itertools.count(1):
         backups = replace(server.backups, storage=MortalFolder(server.backup_dir, step, after=after))
         try:
-            rekey(backups, [], recipients)
+            rekey(backups, [], **change)
         except Killed:
             yield step
         else:
@@ -168,12 +205,12 @@ def killed_at_each_step(locked: Locked, recipients: tuple[str, ...], *, after: b
             path = str(server.backup_dir / backup.file)
             judged = server.obms("backup", "verify", path, "--level", "intact")
             assert judged.code == 0, (step, judged.err)
-        (ended,) = {one.id for one in rekey(server.backups, [], recipients)}
+        (ended,) = {one.id for one in rekey(server.backups, [], **change)}
         assert ended == locked.made["id"]
         (only,) = read_catalog(Folder(server.backup_dir), backups.trusted)
         assert only.proven
         assert only.manifest is not None
-        assert only.manifest.recipients == recipients
+        assert set(only.manifest.recipients) == {public_of(locked.keys["operator"]), *change["add"]}
         assert not [name for name in images(server) if name.startswith(".")]
         shutil.rmtree(server.backup_dir)
         shutil.copytree(server.folder / "good", server.backup_dir)
@@ -192,11 +229,11 @@ def with_key(locked: Locked) -> Iterator[None]:
 def test_k8_killed_at_any_step_the_next_run_ends_what_was_committed(locked: Locked, after: bool) -> None:
     """K8, B4: by the next run there is one form of each backup again, and it is proven."""
     server = locked.server
-    recipients = tuple(public_of(locked.keys[name]) for name in ("operator", "stranger"))
+    change = swap(locked)
     for step in (*range(4, 14, 3), 14):
         backups = replace(server.backups, storage=MortalFolder(server.backup_dir, step, after=after))
         with suppress(Killed):
-            rekey(backups, [], recipients)
+            rekey(backups, [], **change)
         clean_up(server.backups)
         (only,) = read_catalog(Folder(server.backup_dir), backups.trusted)
         assert only.proven, step
@@ -212,8 +249,8 @@ def test_k8_a_removal_that_was_killed_and_a_new_form_do_not_confuse_each_other(l
     manifest = manifest_of(server, locked.made["id"])
     mark = server.backup_dir / f".{manifest.file}{REMOVING_END}"
     mark.write_bytes(manifest.to_bytes())
-    recipients = tuple(public_of(locked.keys[name]) for name in ("operator", "stranger"))
-    (done,) = rekey(server.backups, [], recipients)
+    change = swap(locked)
+    (done,) = rekey(server.backups, [], **change)
     assert done.changed
     clean_up(server.backups)
     (only,) = read_catalog(Folder(server.backup_dir), server.backups.trusted)

@@ -52,7 +52,7 @@ def restore_on_a_full_disk(world: World) -> Iterator[str]:
     if ending.status == 0:
         yield from judge_restore(world, ending, world.local.get(file), world.spoiled.get(file, set()))
     else:
-        yield from ended(ending, 2, 5, 9)
+        yield from ended(ending, 2, 5, 8, 9)
         yield from unchanged(world)
 
 
@@ -67,7 +67,7 @@ def undo(world: World) -> Iterator[str]:
     file = next((name for name in world.local if name.startswith(before)), None)
     spoiled = world.spoiled.get(file or "", set())
     if file is None or (spoiled and ending.status):
-        yield from ended(ending, 2, 5)
+        yield from ended(ending, 2, 5, 8)
         yield from unchanged(world)
         return
     # PostgreSQL has kept the database itself.

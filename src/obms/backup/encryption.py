@@ -110,10 +110,10 @@ def recipients_of(chain: Chain) -> tuple[str, ...]:
     return tuple(key for codec in chain.codecs if isinstance(codec, Age) for key in codec.recipients)
 
 
-def changed_recipients(chain: Chain, add: Iterable[str], remove: Iterable[str]) -> tuple[str, ...]:
-    """The recipients of the chain, more and less; ConfigurationError where nobody is left."""
+def changed_recipients(before: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> tuple[str, ...]:
+    """These recipients, more and less; ConfigurationError where nobody is left."""
     added, removed = ({str(read_recipient(public)) for public in keys} for keys in (add, remove))
-    wanted = dict.fromkeys((*recipients_of(chain), *sorted(added)))
+    wanted = dict.fromkeys((*before, *sorted(added)))
     left = tuple(public for public in wanted if public not in removed)
     if not left:
         detail = "nobody is left who could open the backups"

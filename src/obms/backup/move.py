@@ -19,11 +19,12 @@ from obms.backup.restore import fit, loaded, require_checks
 from obms.backup.run import clean_up, newest_proven, run
 from obms.backup.source import resolve
 from obms.databases import Database, Facts, digests
+from obms.databases.contents import things_of_others
 from obms.databases.postgresql import Postgresql
 from obms.databases.postgresql_filling import fill_postgresql
 from obms.databases.retiring import fenced, retire
 from obms.databases.sqlite import Sqlite
-from obms.errors import DatabaseUnreachable, NotProven, Refused
+from obms.errors import DatabaseUnreachable, KeyMissing, NotProven, Refused
 from obms.observe import Event
 
 REASON = "move"
@@ -61,6 +62,7 @@ class Moved:
 def check_target(backups: Backups, target: Database) -> bool:
     """Refused unless the target is of the other kind, absent or empty, and may be made and used.
 
+    KeyMissing without SECRET_KEY: the move goes by a proven backup, and that is signed.
     True where it holds all of the database already, as a move leaves it that was killed at its end.
     """
     if target.kind == backups.database.kind:
@@ -68,9 +70,13 @@ def check_target(backups: Backups, target: Database) -> bool:
             detail=f"this server runs on {target.kind} already",
             hint="`obms restore latest` with the settings of the other place brings it there.",
         )
+    if backups.signer is None:
+        raise KeyMissing(
+            detail="SECRET_KEY is not set, so that the backup a move begins with cannot be proven"
+        )
     target.check_rights()
     target.check_tools()
-    held = _held_by(target)
+    held = _held_by(target, backups.database.facts(digests=False).revision)
     if held and not _is_equal(backups.database, target):
         raise _not_empty(held)
     return bool(held)
@@ -80,23 +86,28 @@ def _not_empty(held: str) -> Refused:
     return Refused(detail=f"the target is not empty: {held}", hint=NOT_EMPTY)
 
 
-def _held_by(target: Database) -> str:
-    """What stands in the target, in words; nothing if it is absent or empty."""
+def _held_by(target: Database, revision: str | None) -> str:
+    """What stands in the target, in words; nothing if it is absent or empty.
+
+    Tables without rows are nothing if they are those of this `revision` of ours.
+    """
     try:
         with target.engine.connect() as connection:
-            rows = digests.count(connection, digests.tables(connection))
-            foreign = bool(rows) and digests.revision(connection) is None
+            ours = digests.revision(connection) == revision
+            rows = digests.count(connection, digests.tables(connection)) if ours else {}
+            others = things_of_others(connection, ours=ours)
     except DBAPIError as error:
         if target.exists():
             raise DatabaseUnreachable(detail=f"the target: {error.orig}") from error
         return ""
-    held = ", ".join(f"{count} {name}" for name, count in rows.items() if count)
-    return held or ("tables of another" if foreign else "")
+    return ", ".join([*(f"{count} {name}" for name, count in rows.items() if count), *others])
 
 
 def _is_equal(source: Database, target: Database) -> bool:
+    """Of a target that has not the same tables no digest is taken: it may hold what has none."""
     with source.engine.connect() as old, target.engine.connect() as new:
-        return digests.read_facts(old, deep=True) == digests.read_facts(new, deep=True)
+        counted = digests.read_facts(old, deep=False) == digests.read_facts(new, deep=False)
+        return counted and digests.read_facts(old, deep=True) == digests.read_facts(new, deep=True)
 
 
 def move(backups: Backups, target: Database) -> Moved:
@@ -132,7 +143,7 @@ def _finish(backups: Backups, target: Database, started: float) -> Moved:
             with target.engine.connect() as connection:
                 equal = now == digests.read_facts(connection, deep=True)
             if not equal:
-                raise _not_empty(_held_by(target))
+                raise _not_empty(_held_by(target, now.revision))
             retire(backups.database, fence)
         fence_seconds = round(time.monotonic() - began, 3)
     before = newest_proven(backups.storage, backups.database.kind, backups.trusted)

@@ -1,13 +1,19 @@
 """Encrypting backups anew, to other recipients: the new image is read back before the old one goes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, find, next_name, read_catalog
 from obms.backup.codecs import Chain
 from obms.backup.create import BEGUN_END, Meter, sweep_uncommitted
-from obms.backup.encryption import encrypting_to, recipients_of, with_own_key
+from obms.backup.encryption import (
+    changed_recipients,
+    encrypting_to,
+    read_recipient,
+    recipients_of,
+    with_own_key,
+)
 from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.prove import spool
@@ -29,19 +35,32 @@ class Rekeyed:
     error: ObmsError | None = None
 
 
-def rekey(backups: Backups, names: Iterable[str], recipients: tuple[str, ...]) -> list[Rekeyed]:
-    """Encrypt these backups, or all without names, to these public keys; one that cannot be stays as it is.
+Wanted = Callable[[Manifest], tuple[str, ...]]
 
-    Killed at any moment it leaves each backup in its old form, in its new one, or in both; a second
-    call ends it.
+
+def rekey(
+    backups: Backups, names: Iterable[str], *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> list[Rekeyed]:
+    """Encrypt these backups, or all without names, to other public keys; one that cannot be stays as it is.
+
+    Those of the settings; with `add` or `remove` those that the backup has, more and less, so that
+    nobody else loses or gains it. Killed at any moment it leaves each backup in its old form, in its
+    new one, or in both; a second call ends it.
     """
-    chain = with_own_key(encrypting_to(backups.chain, recipients))
+    settings = recipients_of(backups.chain)
+
+    def wanted(old: Manifest) -> tuple[str, ...]:
+        own = old.recipients if add or remove else ()
+        return changed_recipients(own or settings, add, remove)
+
+    for public in (*add, *remove):
+        read_recipient(public)  # one that is none is told before the first backup
     with locked(backups):
         sweep_uncommitted(backups)
         sweep_superseded(backups)
         chosen = [find(backups.storage, name, backups.trusted) for name in names]
-        done = [_tried(backups, chain, backup) for backup in chosen or _all(backups)]
-    facts = {"changed": [one.id for one in done if one.changed], "recipients": list(recipients)}
+        done = [_tried(backups, wanted, backup) for backup in chosen or _all(backups)]
+    facts = {"changed": [one.id for one in done if one.changed], "added": add, "removed": remove}
     failed = {one.id: str(one.error) for one in done if one.error}
     backups.notify(Event(name="backup.rekeyed", ok=not failed, facts={**facts, "failed": failed}))
     return done
@@ -53,23 +72,25 @@ def _all(backups: Backups) -> Iterator[Backup]:
     return (backup for backup in catalog if backup.state != "orphan")
 
 
-def _tried(backups: Backups, chain: Chain, backup: Backup) -> Rekeyed:
+def _tried(backups: Backups, wanted: Wanted, backup: Backup) -> Rekeyed:
     try:
-        file = _rekey(backups, chain, backup)
+        file = _rekey(backups, wanted, backup)
     except ObmsError as error:
         return Rekeyed(id=backup.id, file=backup.file, changed=False, error=error)
     return Rekeyed(id=backup.id, file=file, changed=file != backup.file)
 
 
-def _rekey(backups: Backups, chain: Chain, backup: Backup) -> str:
+def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     """Make the new form of one backup and remove the old one; the file it is in."""
     old = backup.manifest
     if old is None or backup.problem:
         raise BackupDamaged(name=backup.file, detail=backup.problem or "it has no manifest")
     if not check_signature(old, backups.trusted, vouched=backup.proven).ok:
         raise refusal(backup.file, old.signature_seen_by(backups.trusted))
-    if set(old.recipients) == set(recipients_of(chain)):
+    recipients = wanted(old)
+    if set(old.recipients) == set(recipients):
         return old.file
+    chain = with_own_key(encrypting_to(backups.chain, recipients))
     file = next_name(old.file, chain.ending)
     mark = f".{file}{BEGUN_END}"
     backups.storage.put(mark, iter(()))

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups, later
 from obms.backup.across import Image, load
+from obms.backup.catalog import PREFIXES
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
 from obms.backup.prove import (
@@ -36,6 +37,7 @@ from obms.errors import (
     BackupNotFound,
     DatabaseUnreachable,
     KeyMissing,
+    ManifestMissing,
     NotABackup,
     Refused,
 )
@@ -311,10 +313,16 @@ def _require_same_key(backups: Backups, source: Source) -> None:
 
 
 def require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[Check]:
-    """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted."""
+    """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted.
+
+    A backup of ours whose manifest is gone is not signed either: else whoever can write where it lies
+    would have any image restored in its place, by removing what the image does not fit to.
+    """
     if not accepted.other_key:
         _require_same_key(backups, source)
     if source.manifest is None:
+        if source.named_by_us and not accepted.not_signed:
+            raise ManifestMissing(name=source.file)
         return []
     check = check_signature(source.manifest, backups.trusted, vouched=source.proven, accepted=accepted)
     if not check.ok:
@@ -363,13 +371,22 @@ def _switch(
 
 
 def last_safety_backup(backups: Backups) -> str:
-    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database."""
+    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database.
+
+    Refused when that was a database of the other kind: nothing here was replaced.
+    """
     try:
         safety = safety_in(read_record(backups.storage))
     except ValueError:
         safety = None
     if not safety:
         raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
+    ours = backups.database.kind
+    if safety.startswith(tuple(prefix for kind, prefix in PREFIXES.items() if kind != ours)):
+        raise Refused(
+            detail=f"the last restore was before the move to {ours}: it replaced what {safety} holds",
+            hint=f"`obms restore {safety} --yes` brings that here.",
+        )
     return safety
 
 

@@ -16,13 +16,18 @@ LONGEST_NAME = 255  # bytes, of a file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is restored: a file of a storage, with its manifest if it has one."""
+    """What is restored: a file of a storage, with its manifest if it has one.
+
+    `named_by_us` tells that it lies where backups are kept, under a name that this program gives:
+    there it was published with a manifest.
+    """
 
     file: str
     storage: Storage
     manifest: Manifest | None
     verdict: Verdict | None = None
     trusted: str | None = None
+    named_by_us: bool = False
 
     @property
     def id(self) -> str:
@@ -42,14 +47,24 @@ def resolve(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -
     path = Path(name)
     if len(path.name.encode()) > LONGEST_NAME:
         raise BackupNotFound(name=name)
-    if path.is_file() and path.parent.resolve() != backups.folder.resolve():
-        return _source_of_file(Folder(path.parent), path.name, backups.trusted)
+    if path.is_file():
+        found = _place_of(backups, path.parent)
+        if found is None:
+            return _source_of_file(Folder(path.parent), path.name, backups.trusted)
+        storage, name = found, path.name
     try:
-        return _named_source(storage, path.name if path.is_file() else name, backups.trusted, accepted)
+        return _named_source(storage, name, backups.trusted, accepted)
     except BackupNotFound as error:
         if name != "latest" or list(read_catalog(storage, backups.trusted)):
             raise
         raise BackupNotFound(name=name, hint=_hint_of_stores(backups) or error.hint) from error
+
+
+def _place_of(backups: Backups, folder: Path) -> Storage | None:
+    """The storage that keeps backups in this folder: BACKUP_DIR, or a store; None for any other folder."""
+    stores = (store.storage for store in backups.stores)
+    places = {place.path.resolve(): place for place in stores if isinstance(place, Folder)}
+    return {**places, backups.folder.resolve(): backups.storage}.get(folder.resolve())
 
 
 def storage_of(local: Storage, stores: Stores, name: str) -> tuple[Storage, str]:
@@ -75,6 +90,7 @@ def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Ac
         manifest=backup.manifest,
         verdict=backup.verdict,
         trusted=trusted,
+        named_by_us=backup.named_at is not None,
     )
 
 

@@ -139,9 +139,10 @@ def backup_as_text(row: Mapping[str, Any]) -> str:
 
 
 def plan_as_text(plan: Mapping[str, Any]) -> str:
-    backup, live = sum(plan["rows"].values()), sum((plan["live_rows"] or {}).values())
+    backup = sum(plan["rows"].values()) if plan["rows"] else "unknown (it has no manifest to compare it with)"
+    live = sum((plan["live_rows"] or {}).values())
     lines = [f"{plan['file']} ({plan['database']}, {'proven' if plan['proven'] else 'not proven'})"]
-    lines += [f"rows: {backup or 'unknown'} in the backup, {live} in the live database", "it would:"]
+    lines += [f"rows: {backup} in the backup, {live} in the live database", "it would:"]
     return "\n".join([*lines, *(f"  {number}. {step}" for number, step in enumerate(plan["steps"], 1))])
 
 
@@ -151,10 +152,16 @@ def restored_as_text(done: Mapping[str, Any]) -> str:
     lines.append(f"later revocations kept: {done['revocations_kept']}{journal}")
     if done["safety_backup"]:
         lines.append(f"before it: {done['safety_backup']} (`obms restore --undo` brings it back)")
-    lines += [f"CHECK {check['name']}: {check['detail']}" for check in done["checks"] if not check["ok"]]
+    lines += notable(done["checks"])
     if done["set_aside"]:
         lines.append(f"the unreadable database that stood there: {done['set_aside']}")
     return "\n".join(lines)
+
+
+def notable(checks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What people must know of the checks: that there was no manifest, and which of them say no."""
+    lines = [check["detail"] for check in checks if check["name"] == "made by hand"]
+    return lines + [f"CHECK {check['name']}: {check['detail']}" for check in checks if not check["ok"]]
 
 
 def move_plan_as_text(steps: Iterable[str]) -> str:

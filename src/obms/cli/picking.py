@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from obms.cli.output import plain, show
+from obms.cli.output import notable, plain, show
 from obms.errors import RowsUnconfirmed
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ def _lines(done: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  kept: {note}" for note in done["notes"])
     if safety := done["safety_backup"]:
         yield f"before it: {safety} (`obms restore {safety} --yes` brings all of that back)"
-    yield from (f"CHECK {check['name']}: {check['detail']}" for check in done["checks"] if not check["ok"])
+    yield from notable(done["checks"])

@@ -16,22 +16,23 @@ def rekey(
     names: Annotated[list[str] | None, typer.Argument(help="Ids or file names.")] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Every backup in BACKUP_DIR.")] = False,
-    add: Annotated[list[str] | None, typer.Option(help=f"{PUBLIC_KEY} more than the settings have.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help=f"{PUBLIC_KEY} of them to leave out.")] = None,
+    add: Annotated[list[str] | None, typer.Option(help=f"{PUBLIC_KEY} more than each of them has.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help=f"{PUBLIC_KEY} of theirs to leave out.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Encrypt existing backups anew, to BACKUP_AGE_RECIPIENTS, --add and --remove; it needs a private key.
+    """Encrypt existing backups anew, to BACKUP_AGE_RECIPIENTS; it needs a private key of theirs.
+
+    With --add or --remove each keeps its own recipients, more and less; one that has none gets
+    BACKUP_AGE_RECIPIENTS first.
 
     Example: obms backup rekey --all
     """
-    from obms.backup.encryption import changed_recipients
     from obms.backup.rekey import rekey as encrypt_anew
 
     if bool(names) == everything:
         raise typer.BadParameter("name backups, or --all")
     backups = make_backups(load_settings())
-    recipients = changed_recipients(backups.chain, add or [], remove or [])
-    done = encrypt_anew(backups, names or [], recipients)
+    done = encrypt_anew(backups, names or [], add=add or [], remove=remove or [])
     rows = [
         {
             "id": one.id,

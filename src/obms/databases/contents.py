@@ -1,0 +1,30 @@
+"""What stands in a database and is not of this program: it would go with what is put in its place."""
+
+import sqlalchemy as sa
+
+# Whatever somebody may have made, in whatever schema; the rows of tables of ours are counted elsewhere.
+POSTGRESQL = """
+WITH found (namespace, name, plain) AS (
+    SELECT relnamespace, relname, relkind IN ('r', 'p', 'S') FROM pg_class
+    WHERE relkind IN ('r', 'p', 'S', 'v', 'm', 'f', 'c')
+    UNION ALL SELECT pronamespace, proname, false FROM pg_proc
+    UNION ALL SELECT typnamespace, typname, false FROM pg_type
+    WHERE typrelid = 0 AND (typtype <> 'b' OR typelem = 0)
+)
+SELECT quote_ident(nspname) || '.' || quote_ident(name)
+FROM found JOIN pg_namespace ON pg_namespace.oid = namespace
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+AND NOT (:ours AND plain AND nspname = current_schema())
+ORDER BY 1 LIMIT :limit
+"""
+SQLITE = """
+SELECT name FROM sqlite_master
+WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND NOT (:ours AND type <> 'view') ORDER BY 1 LIMIT :limit
+"""
+EXAMPLES = 5
+
+
+def things_of_others(connection: sa.Connection, *, ours: bool) -> tuple[str, ...]:
+    """The names of some of them; `ours` tells that the tables of the default schema are this program's."""
+    query = POSTGRESQL if connection.dialect.name == "postgresql" else SQLITE
+    return tuple(connection.execute(sa.text(query), {"ours": ours, "limit": EXAMPLES}).scalars())
