@@ -29,6 +29,7 @@ TITLES: Mapping[str, str] = {
     "journal.failed": "a revocation could not be written into the journal",
     "journal.behind": "the journal of revocations is behind",
     "journal.unshipped": "a store does not take the journal of revocations",
+    "journal.differs": "the journal of revocations no longer holds what a store has of it",
     "restore.revocations_unknown": "later revocations may be missing in what was restored",
     "drill.done": "a drill was made",
     "backup.fresh": "good again: there is a fresh proven backup",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from obms.backup.journal import Journal, Tally
+from obms.backup.journal import BEGINS, Journal, Tally
 from obms.errors import KeyMissing, StorageFailed
 from tests.backup.conftest import Noted
 from tests.real_faults import fill_disk, small_disk
@@ -154,7 +154,7 @@ def test_days_before_the_oldest_backup_can_be_dropped_and_no_other(tmp_path: Pat
     (tmp_path / "revocations_of-somebody.jsonl").write_text("{}\n", encoding="ascii")
     journal = opened(tmp_path)
     assert journal.drop_before(NOW + timedelta(days=1)) == ["revocations_2026-06-01.jsonl"]
-    assert read(journal)[0] == [1, 2]
+    assert [line.entry for line in journal.read()] == [{"id": 1}, {"id": 2}, {BEGINS: "2026-06-02"}]
     assert (tmp_path / "revocations_of-somebody.jsonl").exists()
 
 

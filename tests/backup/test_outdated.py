@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from obms.backup.by_hand import pin
-from obms.backup.journal import END, PREFIX
+from obms.backup.journal import BEGINS, END, PREFIX
 from obms.backup.retain import Policy
 from obms.backup.run import run
 from obms.backup.shipping import ship
 from obms.backup.storage import Folder
-from obms.backup.stores import open_stores
+from obms.backup.stores import Store, Stores, open_stores
+from obms.databases import Chunks
+from obms.errors import StorageFailed
 from tests.backup.conftest import execute
 from tests.backup.test_journal import opened
 from tests.backup.test_pruning import at, made
@@ -64,6 +66,31 @@ def test_r10_what_a_backup_in_a_store_needs_is_kept_here_and_there(
     for where in (folder, place):
         assert days_of(where) >= {21, 10, 0}
         assert not days_of(where) & {40, 22}
+        assert BEGINS in "".join(path.read_text("utf-8") for path in where.glob(f"*{day(0)}*{END}"))
+
+
+class Full(Folder):
+    """A folder that takes nothing more of the journal once it is told so."""
+
+    full = False
+
+    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+        if self.full and name.startswith(PREFIX):
+            raise StorageFailed(detail="no space is left")
+        super().put(name, chunks, replace=replace)
+
+
+def test_r10_a_store_that_is_not_told_where_the_journal_begins_keeps_it(
+    stocked_sqlite: Deployment, place: Path
+) -> None:
+    made(stocked_sqlite, -3)
+    journal_of(stocked_sqlite, 40)
+    store = Full(place)
+    ship(stocked_sqlite.backups.later.journal, store)
+    store.full = True
+    run(at(stocked_sqlite, 0, stores=Stores(configured=(Store(name="full", storage=store),))))
+    assert 40 not in days_of(stocked_sqlite.backup_dir / "journal")
+    assert 40 in days_of(place)
 
 
 @pytest.mark.parametrize("reason", ["pinned", "unproven run", "a date ahead"])

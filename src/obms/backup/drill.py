@@ -104,7 +104,9 @@ def _recover(backups: Backups, play: _Play, newest: Newest) -> None:
             play.rows = facts.rows
             play.checks += checks
             fit(there, source, scratch, accept_other_key=False)
-            with later.keeping(there, scratch, play.place.storage, believe_all=False) as keeping:
+            with later.keeping(
+                there, scratch, play.place.storage, source.made_at, believe_all=False
+            ) as keeping:
                 play.checks += (check for check in keeping.checks(live=False) if check.name == JOURNAL)
             play.stages.begin("verify")
             play.checks += backups.probe(scratch)

@@ -31,6 +31,8 @@ PREFIX, END = "revocations_", ".jsonl"
 LONGEST_LINE = 1 << 20  # bytes
 LEAST_ROOM = 1 << 16  # bytes; with less the disk is as good as full
 MOST_WAITING = 10_000
+# An entry about the journal itself: the files of the days before that one were dropped.
+BEGINS = "begins"
 
 Entry = Mapping[str, Any]
 
@@ -88,7 +90,7 @@ class Journal:
 
     def _today(self) -> date:
         """Days never go back, whatever the clock does: what is dropped by its day is older than the rest."""
-        return max([self._clock().astimezone(UTC).date(), *map(_day, self._files(None))])
+        return max([self._clock().astimezone(UTC).date(), *map(day_of, self._files(None))])
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Write them now; what cannot be written is told, and waits for the next time. Never raises.
@@ -140,8 +142,12 @@ class Journal:
         """Remove the files of the days before that of `moment`, and tell their names.
 
         For what no backup needs that is still kept: those made after `moment` hold it themselves.
+        An entry says so first, for the day when an older one turns up.
         """
-        dropped = [path for path in self._files(None) if _day(path) < moment.astimezone(UTC).date()]
+        day = moment.astimezone(UTC).date()
+        dropped = [path for path in self._files(None) if day_of(path) < day]
+        if dropped:
+            self.append([{BEGINS: day.isoformat()}])
         with _storage_errors(self.folder):
             for path in dropped:
                 path.unlink(missing_ok=True)
@@ -153,7 +159,7 @@ class Journal:
 
     def _files(self, since: date | None) -> list[Path]:
         found = (path for path in self.folder.glob(f"{PREFIX}*{END}") if _is_dated(path))
-        return sorted(path for path in found if since is None or _day(path) >= since)
+        return sorted(path for path in found if since is None or day_of(path) >= since)
 
     def read_file(self, path: Path, tally: Tally, *, containing: bytes = b"") -> Iterator[Line]:
         """The entries of a file; with `containing` only those whose line has these bytes in it."""
@@ -250,13 +256,13 @@ def _last_byte(file: FileIO, size: int) -> bytes:
     return file.read(1)
 
 
-def _day(path: Path) -> date:
+def day_of(path: Path) -> date:
     return date.fromisoformat(path.name.removeprefix(PREFIX).removesuffix(END))
 
 
 def _is_dated(path: Path) -> bool:
     try:
-        _day(path)
+        day_of(path)
     except ValueError:
         return False
     return True

@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups
-from obms.backup.journal import Entry, Journal, Line, Tally
+from obms.backup.journal import BEGINS, Entry, Journal, Line, Tally
 from obms.backup.manifest import Check
 from obms.backup.prove import spool_folder
 from obms.backup.shipping import read_shipped
@@ -28,6 +28,10 @@ BATCH = 1000
 MARK = "caught_up"
 # What was begun before a mark may have been committed after it, and clocks are put right.
 MARGIN = timedelta(hours=1)
+# A revocation may be written on one day and be in the database only on the next.
+DAY = timedelta(days=1)
+# Seconds for a store to say something, where the folder has a journal too.
+PATIENCE = 15.0
 
 
 def catch_up(backups: Backups) -> str | None:
@@ -89,13 +93,19 @@ def _digest(entry: Entry) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class Keeping:
-    """What a restore keeps of what came later: `told` by the journal, and by the live database."""
+    """What a restore keeps of what came later: `told` by the journal, and by the live database.
+
+    `made_at` is the moment of the backup, None where that is not known; the journal `begins` on a day
+    where older ones were dropped.
+    """
 
     backups: Backups
+    made_at: datetime | None
     told: Path
     tally: Tally
     disbelieved: int = 0
     unread: str = ""
+    begins: date | None = None
     found: bool = False
     unplaced: int = 0
     example: str = ""
@@ -119,6 +129,13 @@ class Keeping:
     def from_journal(self) -> int:
         return self.replayed - self.known
 
+    @property
+    def since(self) -> date | None:
+        """Lines of older days are in the backup; None where its moment cannot be believed."""
+        if self.made_at is None or self.made_at > self.backups.clock():
+            return None
+        return (self.made_at - DAY).astimezone(UTC).date()
+
     def checks(self, *, live: bool) -> tuple[Check, ...]:
         """What the operator must be told: where revocations may be missing, the check says no."""
         checks = [self._journal_check()] if self.found or self.unread else []
@@ -141,8 +158,8 @@ class Keeping:
             "not sealed by this server and not believed": self.disbelieved,
             f"without a place in the backup, such as that of {self.example}": self.unplaced,
         }
-        ok = not any(found.values()) and not self.unread
-        said = [self.unread] if self.unread else []
+        said = [problem for problem in (self.unread, self._late_beginning()) if problem]
+        ok = not any(found.values()) and not said
         said += [f"{count} {what}" for what, count in found.items() if count]
         # What broke off was never answered for, so that it is nothing that was lost.
         said += [f"{tally.torn} torn"] if tally.torn else []
@@ -151,26 +168,36 @@ class Keeping:
             self.backups.notify(Event(name="restore.journal_doubtful", ok=False, facts={"detail": detail}))
         return Check(name="journal", ok=ok, detail=detail)
 
+    def _late_beginning(self) -> str:
+        """A live database that was read has told what the journal lacks."""
+        if self.begins is None or self.live_was_read:
+            return ""
+        if self.made_at is not None and self.made_at.astimezone(UTC).date() >= self.begins:
+            return ""
+        return f"the journal begins only at {self.begins}, and the backup is older"
+
 
 def count_later(backups: Backups, origin: Storage, since: datetime, *, believe_all: bool) -> int:
     """How many revocations and suspensions the journal tells that are younger than `since`."""
-    keeping = Keeping(backups=backups, told=Path(os.devnull), tally=Tally())
+    keeping = Keeping(backups=backups, made_at=since, told=Path(os.devnull), tally=Tally())
     believe_all = believe_all or not backups.later.journal.can_write
     entries = _believed(keeping, _lines(keeping, origin), believe_all=believe_all)
     return backups.later.count_since(entries, since)
 
 
 @contextmanager
-def keeping(backups: Backups, scratch: Database, origin: Storage, *, believe_all: bool) -> Generator[Keeping]:
+def keeping(
+    backups: Backups, scratch: Database, origin: Storage, made_at: datetime | None, *, believe_all: bool
+) -> Generator[Keeping]:
     """Bring the journal into `scratch`, and give what brings the live database's own over it.
 
-    `origin` of the backup is asked for what the folder of the journal lacks; where that is lost, so are
-    the stores.
+    `origin` of the backup and the stores are asked too: the folder of the journal may lack lines, or
+    days, and nothing in it would tell. `made_at` is the moment of the backup.
     What another server sealed is believed where `believe_all` says so, and where no SECRET_KEY
     is there to tell it by.
     """
     with spool_folder(backups.work) as folder:
-        keeping = Keeping(backups=backups, told=folder / "told", tally=Tally())
+        keeping = Keeping(backups=backups, made_at=made_at, told=folder / "told", tally=Tally())
         believe_all = believe_all or not backups.later.journal.can_write
         _replay(keeping, scratch, origin, believe_all=believe_all)
         yield keeping
@@ -192,30 +219,54 @@ def _replay(keeping: Keeping, scratch: Database, origin: Storage, *, believe_all
 
 
 def _lines(keeping: Keeping, origin: Storage) -> Iterator[Line]:
-    """First what the stores alone tell, then the folder: one that was lost and begun anew is the younger."""
+    """First what the stores tell, then the folder: one that was lost or put back goes on after them.
+
+    What was told once is not told again: coming after what stands between the two, it would undo that.
+    """
     journal = keeping.backups.later.journal
-    here = journal.exists()
-    others = () if here else keeping.backups.stores
-    for storage in (origin, *(store.storage for store in others)):
+    keeping.found = journal.exists()
+    told: set[int] = set()
+    for line in _stored(keeping, origin):
+        if (digest := _digest_of(line)) in told:
+            keeping.tally.lines -= 1
+        else:
+            told.add(digest)
+            yield line
+    for line in journal.read(keeping.tally):
+        if told and _digest_of(line) in told:
+            keeping.tally.lines -= 1
+        else:
+            yield line
+
+
+def _stored(keeping: Keeping, origin: Storage) -> Iterator[Line]:
+    """What the stores tell; one that says nothing is not waited for long where there is a journal here."""
+    journal = keeping.backups.later.journal
+    patience = PATIENCE if journal.exists() else None
+    for storage in dict.fromkeys((origin, *(store.storage for store in keeping.backups.stores))):
         try:
-            for line in read_shipped(journal, storage, keeping.tally):
+            for line in read_shipped(journal, storage, keeping.tally, since=keeping.since, patience=patience):
                 keeping.found = True
                 yield line
         except StorageFailed as error:
             keeping.unread = f"a store could not be asked: {error}"
-    if here:
-        keeping.found = True
-        yield from journal.read(keeping.tally)
+
+
+def _digest_of(line: Line) -> int:
+    return _digest({**line.entry, "own": line.own})
 
 
 def _believed(keeping: Keeping, lines: Iterator[Line], *, believe_all: bool) -> Iterator[Entry]:
     for line in lines:
         if MARK in line.entry:
             keeping.tally.lines -= 1
-        elif line.own or believe_all:
-            yield {**line.entry, "own": line.own}
-        else:
+        elif not line.own and not believe_all:
             keeping.disbelieved += 1
+        elif BEGINS in line.entry:
+            keeping.tally.lines -= 1
+            keeping.begins = max(keeping.begins or date.min, date.fromisoformat(line.entry[BEGINS]))
+        else:
+            yield {**line.entry, "own": line.own}
 
 
 def _read_entries(path: Path) -> Iterator[Entry]:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, oldest
-from obms.backup.shipping import drop_shipped
+from obms.backup.shipping import drop_shipped, ship_to_all
 from obms.errors import BackupNotFound, StorageFailed
 from obms.observe import Event
 
@@ -20,11 +20,9 @@ def drop_outdated(backups: Backups) -> None:
     """
     try:
         moment = _oldest_of_all(backups)
-        if moment is None:
+        if moment is None or not backups.later.journal.can_write:
             return
-        dropped = backups.later.journal.drop_before(moment - MARGIN)
-        for store in backups.stores:
-            dropped += drop_shipped(store.storage, moment - MARGIN)
+        dropped = _drop_before(backups, moment - MARGIN)
     except (StorageFailed, BackupNotFound) as error:
         backups.notify(Event(name="journal.not_dropped", ok=False, facts={"error": str(error)}))
         return
@@ -32,6 +30,16 @@ def drop_outdated(backups: Backups) -> None:
         backups.notify(
             Event(name="journal.dropped", facts={"before": f"{moment:%Y-%m-%d}", "files": dropped})
         )
+
+
+def _drop_before(backups: Backups, moment: datetime) -> list[str]:
+    """A store that does not take what the journal tells of that keeps its old days too."""
+    journal = backups.later.journal
+    dropped = journal.drop_before(moment)
+    for store in backups.stores:
+        if ship_to_all(journal, (store,), backups.notify) is None:
+            dropped += drop_shipped(store.storage, moment)
+    return dropped
 
 
 def _oldest_of_all(backups: Backups) -> datetime | None:

@@ -90,7 +90,9 @@ def pick(
         with loaded(backups, source, same_kind=False) as (scratch, _, checks):
             fit(backups, source, scratch, accept_other_key=False)
             _require_same_schema(backups.database, scratch)
-            with keeping(backups, scratch, source.storage, believe_all=accepted.other_key) as kept:
+            with keeping(
+                backups, scratch, source.storage, source.made_at, believe_all=accepted.other_key
+            ) as kept:
                 # Each bit is compared with the live one as it is brought; the journal is in the copy now.
                 kept.live_was_read = True
                 rows = partial(backups.bring, wanted=wanted, origin=source.id, overwrite=overwrite)

@@ -124,10 +124,9 @@ def _counted(count: int | None) -> str:
 
 
 def _count_later(backups: Backups, source: Source, accepted: Accepted) -> int | None:
-    if source.manifest is None:
+    if source.made_at is None:
         return None
-    since = source.manifest.started_at
-    return later.count_later(backups, source.storage, since, believe_all=accepted.other_key)
+    return later.count_later(backups, source.storage, source.made_at, believe_all=accepted.other_key)
 
 
 def restore(
@@ -346,7 +345,9 @@ def _switch(
         safety.settle(source.id)
         return keeping.carry(old, new)
 
-    with later.keeping(backups, scratch, source.storage, believe_all=accept_other_key) as keeping:
+    with later.keeping(
+        backups, scratch, source.storage, source.made_at, believe_all=accept_other_key
+    ) as keeping:
         try:
             if safety.id is None:
                 safety.record(source.id)

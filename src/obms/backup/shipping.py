@@ -2,47 +2,118 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
 
-from obms.backup.journal import END, PREFIX, Journal, Line, Tally
+from obms.backup.journal import END, PREFIX, Journal, Line, Tally, day_of
+from obms.backup.patience import patiently
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
+from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, StoreRefused
 from obms.observe import Event, Hook
 
 SLICE = 1 << 20  # bytes
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds
-NAME = re.compile(rf"(?P<file>{PREFIX}[\d-]+\.[0-9a-f]{{8}})\.(?P<start>\d+)-(?P<end>\d+){re.escape(END)}")
-
+NAME = re.compile(
+    rf"{PREFIX}(?P<day>\d{{4}}-\d\d-\d\d)\.(?P<first>[0-9a-f]{{8}})(_(?P<turn>\d{{3,}}))?"
+    rf"\.(?P<start>\d{{10,}})-(?P<end>\d{{10,}}){re.escape(END)}"
+)
 
 Sizes = dict[Path, int]  # of the files, as far as a store is known to hold them
+Tell = Callable[[Path], object]
 
 
-def ship(journal: Journal, storage: Storage, known: Sizes | None = None) -> int:
-    """Bring the lines there that the store lacks; how many bytes. Files of a `known` size are not read."""
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Slice:
+    """What an object holds: these bytes of the file of a day. They sort in the order of writing.
+
+    Two files of one day, of a server that was set up anew, are told apart by `first`, the sum of their
+    first lines; `turn` counts them, and those that begin alike and went on differently.
+    """
+
+    day: str
+    turn: int
+    first: str
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        turn = f"_{self.turn:03}" if self.turn else ""
+        return f"{PREFIX}{self.day}.{self.first}{turn}.{self.start:010}-{self.end:010}{END}"
+
+
+def slices_of(storage: Storage) -> list[Slice]:
+    """What a store holds of the journal, in the order of writing."""
+    return sorted(_slice(match) for match in map(NAME.fullmatch, storage.names(PREFIX)) if match)
+
+
+def _slice(match: re.Match[str]) -> Slice:
+    return Slice(
+        day=match["day"],
+        turn=int(match["turn"] or 0),
+        first=match["first"],
+        start=int(match["start"]),
+        end=int(match["end"]),
+    )
+
+
+def _ignore(_path: Path) -> None: ...
+
+
+def ship(journal: Journal, storage: Storage, known: Sizes | None = None, *, differs: Tell = _ignore) -> int:
+    """Bring the lines there that the store lacks; how many bytes. Files of a `known` size are not read.
+
+    `differs` is told of a file that no longer holds what the store has of it: it is sent as a new one.
+    """
     known = {} if known is None else known
     grown = [path for path in journal.files() if path.stat().st_size != known.get(path)]
     if not grown:
         return 0
-    ends: dict[str, int] = {}
-    for match in filter(None, map(NAME.fullmatch, storage.names(PREFIX))):
-        ends[match["file"]] = max(ends.get(match["file"], 0), int(match["end"]))
+    held = slices_of(storage)
     sent = 0
     for path in grown:
-        start, known[path] = _ship_file(storage, path, ends)
-        sent += known[path] - start
+        last = _last_slice(storage, path, held, differs)
+        known[path] = _ship_after(storage, path, last)
+        sent += known[path] - last.end
     return sent
+
+
+def _last_slice(storage: Storage, path: Path, held: Iterable[Slice], differs: Tell) -> Slice:
+    """What a store has of the file, where the file still holds it; else nothing yet, of a file of its own."""
+    day, first = day_of(path).isoformat(), _sum_of_first_line(path)
+    of_day = [one for one in held if one.day == day]
+    mine = [one for one in of_day if one.first == first]
+    if mine:
+        last = max(mine, key=lambda one: (one.turn, one.end))
+        if _holds(path, storage, last):
+            return last
+        differs(path)
+    turn = max((one.turn + 1 for one in of_day), default=0)
+    return Slice(day=day, turn=turn, first=first, start=0, end=0)
+
+
+def _holds(path: Path, storage: Storage, there: Slice) -> bool:
+    """Whether the file still has these bytes; it only ever grows, unless it was put back or cut."""
+    with path.open("rb") as file:
+        file.seek(there.start)
+        here = file.read(there.end - there.start)
+    with suppress(BackupNotFound):
+        return here == b"".join(storage.get(there.name))
+    return False
 
 
 def drop_shipped(storage: Storage, moment: datetime) -> list[str]:
     """Remove what a store holds of the days before that of `moment`, and tell the names."""
-    day = f"{moment.astimezone(UTC):%Y-%m-%d}"
-    dropped = [name for name in storage.names(PREFIX) if NAME.fullmatch(name) and name < f"{PREFIX}{day}"]
+    day = moment.astimezone(UTC).date().isoformat()
+    dropped = [one.name for one in slices_of(storage) if one.day < day]
     with suppress(StoreRefused):  # a store that lets nothing be removed keeps them, which does no harm
         for name in dropped:
             storage.remove(name)
@@ -50,40 +121,50 @@ def drop_shipped(storage: Storage, moment: datetime) -> list[str]:
     return []
 
 
-def _ship_file(storage: Storage, path: Path, ends: dict[str, int]) -> tuple[int, int]:
-    """Send what the store lacks of one file; from where to where."""
+def _ship_after(storage: Storage, path: Path, last: Slice) -> int:
+    """Send what the store lacks of one file after the last slice; up to where."""
     with path.open("rb") as file:
-        name = _name_of(path)
-        first = start = file.seek(ends.get(name, 0))
+        start = file.seek(last.end)
         while lines := _whole_lines(file.read(SLICE)):
             end = start + len(lines)
             with suppress(AlreadyThere):  # another process has just sent the same
-                storage.put(f"{name}.{start:010}-{end:010}{END}", iter((lines,)), replace=False)
+                name = replace(last, start=start, end=end).name
+                storage.put(name, iter((lines,)), replace=False)
             start = file.seek(end)
-    return first, start
+    return start
 
 
-def _name_of(path: Path) -> str:
-    """Two files of one day, of a server that was set up anew, are told apart by their beginnings."""
+def _sum_of_first_line(path: Path) -> str:
     with path.open("rb") as file:
-        return f"{path.name.removesuffix(END)}.{hashlib.sha256(file.readline()).hexdigest()[:8]}"
+        return hashlib.sha256(file.readline()).hexdigest()[:8]
 
 
 def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def read_shipped(journal: Journal, storage: Storage, tally: Tally) -> Iterator[Line]:
-    """The entries of the files that a store holds and the folder does not, as they were written.
+def read_shipped(
+    journal: Journal,
+    storage: Storage,
+    tally: Tally,
+    *,
+    since: date | None = None,
+    patience: float | None = None,
+) -> Iterator[Line]:
+    """The entries that a store holds of the days from `since` on, in the order of writing.
 
-    Some may come twice.
+    Some come twice. StorageFailed where nothing is heard of the store for `patience` seconds.
     """
-    here = {_name_of(path) for path in journal.files()}
-    for name in list(storage.names(PREFIX)):
-        match = NAME.fullmatch(name)
-        if match and match["file"] not in here:
+    contents = _contents(storage, since)
+    for data in contents if patience is None else patiently(contents, patience):
+        yield from journal.read_lines(data.splitlines(keepends=True), tally)
+
+
+def _contents(storage: Storage, since: date | None) -> Chunks:
+    for one in slices_of(storage):
+        if since is None or one.day >= since.isoformat():
             with suppress(BackupNotFound):
-                yield from journal.read_lines(b"".join(storage.get(name)).splitlines(keepends=True), tally)
+                yield b"".join(storage.get(one.name))
 
 
 def ship_to_all(
@@ -101,11 +182,15 @@ def ship_to_all(
 
 def _try_to_ship(journal: Journal, store: Store, notify: Hook, known: Sizes) -> str | None:
     try:
-        ship(journal, store.storage, known)
+        ship(journal, store.storage, known, differs=partial(_tell_of_difference, notify, store.name))
     except (StorageFailed, OSError) as error:
         notify(Event(name="journal.unshipped", ok=False, facts={"store": store.name, "error": str(error)}))
         return f"{store.name}: {error}"
     return None
+
+
+def _tell_of_difference(notify: Hook, store: str, path: Path) -> None:
+    notify(Event(name="journal.differs", ok=False, facts={"store": store, "file": path.name}))
 
 
 class Shipping:

@@ -1,6 +1,7 @@
 """What a backup is named by: an id, a file name, `latest`, a path to any file, or one of these in a store."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from obms.backup import Backups
@@ -32,6 +33,10 @@ class Source:
     @property
     def id(self) -> str:
         return self.manifest.id if self.manifest else self.file
+
+    @property
+    def made_at(self) -> datetime | None:
+        return self.manifest.started_at if self.manifest else None
 
     @property
     def proven(self) -> bool:
