@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from obms.observe import Clock, Event, Hook
@@ -14,6 +15,7 @@ FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
 STORE = "store "  # before the name of a store
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
+NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
 RECOVERIES = {"restore.done": "restore", "drill.done": "drill"}
 
 
@@ -37,9 +39,14 @@ def counting(folder: Path, clock: Clock, report: Hook) -> Hook:
 
 
 def read_counters(folder: Path) -> Mapping[str, Any]:
-    """What was counted; nothing where there is no such file, or it is damaged."""
+    """What was counted: 0 of what never happened. What cannot be read is left out, and is never 0.
+
+    Who adds up what is counted would take that for a new beginning.
+    """
     try:
         return _parsed((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        return NEVER if folder.is_dir() else {}
     except OSError:
         return {}
 
@@ -83,6 +90,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
+    told = {**NEVER, **found}
     return {
-        name: value for name, value in found.items() if isinstance(value, int if name in COUNTED else dict)
+        name: value for name, value in told.items() if isinstance(value, int if name in COUNTED else dict)
     }
