@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from obms import private
 from obms.observe import Clock, Event, Hook
 
 FILE = "counters.json"
@@ -71,9 +72,8 @@ def _spans(event: Event) -> dict[str, object]:
 
 def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> None:
     """Under a lock of its own: a refusal is counted while another run holds that of the folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "r+b", buffering=0) as counters:
+    private.make_folder(file.parent)
+    with os.fdopen(private.open_file(file, os.O_RDWR), "r+b", buffering=0) as counters:
         fcntl.flock(counters, fcntl.LOCK_EX)
         found = _parsed(counters.read())
         changed = found | {name: int(found.get(name, 0)) + 1 for name in raised}
