@@ -15,6 +15,7 @@ import psutil
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.01
+NOBODY = 65534
 
 
 def wait_until(look: Callable[[], T | None], what: str) -> T:
@@ -62,6 +63,20 @@ def read_only_view(folder: Path, view: Path) -> Iterator[Path]:
     finally:
         # Lazily: SQLite keeps a descriptor while another connection of this process has locks on the file.
         subprocess.run(["umount", "--lazy", str(view)], check=True)
+
+
+@contextmanager
+def unreadable(folder: Path) -> Iterator[None]:
+    """`folder` as it is to who may not read it: root lays down its rights for the time."""
+    user, mode = os.geteuid(), folder.stat().st_mode
+    folder.chmod(0)
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)
 
 
 def fill_disk(path: Path, *, leave: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from obms.backup.lock import locked
 from obms.web import create_app
+from tests.backup.conftest import execute
 from tests.deployment import Deployment
+from tests.real_faults import fill_disk, small_disk, wait_until
 from tests.serving import serving
 from tests.web.conftest import Client
 
@@ -121,23 +124,77 @@ def test_s2_without_a_proven_backup_they_say_stale(sqlite: Deployment) -> None:
     assert ("obms_backup_rpo_seconds", "") not in found
 
 
+def test_s2_of_a_proven_backup_that_is_too_old_they_say_stale(full: Deployment) -> None:
+    full.environment["BACKUP_MAX_AGE"] = "1s"
+    made_at = metrics(full)["obms_backup_newest_proven_timestamp_seconds", ""]
+    wait_until(lambda: time.time() > made_at + 1, "the second")
+    found = metrics(full)
+    assert found["obms_backup_stale", ""] == 1
+    assert found["obms_backup_rpo_seconds", ""] > found["obms_backup_max_age_seconds", ""] == 1
+
+
 def test_a_folder_that_cannot_be_read_is_a_metric_and_no_error(sqlite: Deployment) -> None:
     sqlite.environment["BACKUP_DIR"] = str(sqlite.folder / ("x" * 300))
     found = metrics(sqlite)
     assert found["obms_backup_folder_readable", ""] == 0
 
 
-@pytest.mark.parametrize(
-    "damaged", [b"", b"[]", b'{"runs": "many", "restore": 3}', b'{"restore": {"seconds": "long"}}', b"\xff"]
-)
-def test_damaged_counters_stop_neither_the_metrics_nor_the_counting(
+def counters(server: Deployment) -> set[str]:
+    return {name for name, _ in metrics(server) if name.endswith("_total")}
+
+
+COUNTERS = {f"obms_backup_{name}_total" for name in ("runs", "failures", "refusals", "undelivered_notices")}
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"runs": 3', b"\xff"])
+def test_counters_that_cannot_be_read_are_left_out_and_do_not_fall_to_0(
     sqlite: Deployment, damaged: bytes
 ) -> None:
+    sqlite.environment["BACKUP_STORES"] = str(sqlite.folder / "store")
     sqlite.backup_dir.mkdir()
+    assert counters(sqlite) == COUNTERS
+    assert [value for (name, _), value in metrics(sqlite).items() if "_store_" in name] == [0, 0]
     (sqlite.backup_dir / "counters.json").write_bytes(damaged)
-    assert metrics(sqlite)["obms_backup_runs_total", ""] == 0
+    assert counters(sqlite) == set()
+    assert [name for name, _ in metrics(sqlite) if "_store_" in name] == []
     assert sqlite.obms("backup", "run", SQLITE_FILE=str(sqlite.folder / "not-there.db")).code == 3
     assert metrics(sqlite)["obms_backup_failures_total", ""] == 1
+
+
+def test_counters_of_a_folder_that_is_gone_are_left_out(full: Deployment) -> None:
+    assert counters(full) == COUNTERS
+    full.backup_dir.rename(full.folder / "unmounted")
+    assert counters(full) == set()
+
+
+def test_what_is_damaged_within_the_counters_is_left_out_alone(sqlite: Deployment) -> None:
+    sqlite.backup_dir.mkdir()
+    told = {"runs": "many", "failures": 2, "restore": {"seconds": "long", "at": 5}, "drill": {"ok": False}}
+    (sqlite.backup_dir / "counters.json").write_text(json.dumps(told), encoding="utf-8")
+    found = metrics(sqlite)
+    assert counters(sqlite) == COUNTERS - {"obms_backup_runs_total"}
+    assert found["obms_backup_failures_total", ""] == 2
+    recovered = {name.removeprefix("obms_backup_last_"): value for (name, _), value in found.items()}
+    assert (recovered["restore_timestamp_seconds"], recovered["drill_success"]) == (5, 0)
+    assert not recovered.keys() & {"restore_seconds", "drill_seconds", "drill_rpo_seconds"}
+
+
+def test_they_tell_that_removal_is_held_back(full: Deployment) -> None:
+    assert metrics(full)["obms_backup_retention_held", ""] == 0
+    execute(full, "DELETE FROM user_roles")
+    full.made_backup()
+    assert metrics(full)["obms_backup_retention_held", ""] == 1
+    assert full.obms("backup", "prune", "--yes").code == 0
+    assert metrics(full)["obms_backup_retention_held", ""] == 0
+
+
+def test_they_tell_that_revocations_cannot_be_written_beside_the_backups(full: Deployment) -> None:
+    assert metrics(full)["obms_backup_journal_writable", ""] == 1
+    with small_disk(full.backup_dir / "journal", 128) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        fill_disk(full.backup_dir / "journal", leave=10_000)
+        assert metrics(full)["obms_backup_journal_writable", ""] == 0
 
 
 def test_a_run_writes_them_to_a_file_as_a_whole(full: Deployment) -> None:
@@ -169,13 +226,35 @@ def asked_for(text: str) -> set[str]:
     return set(re.findall(r"\bobms_\w+", text))
 
 
+ALERTS = (DEPLOY / "prometheus-alerts.yml").read_text(encoding="utf-8")
+EXPRESSIONS = "\n".join(re.findall(r"expr: (?:>-\n)?((?:.|\n(?!        \w))+)", ALERTS))
+DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
+ASKED = " ".join(target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"])
+
+
 def test_the_alerts_and_the_dashboard_ask_for_metrics_that_there_are(full: Deployment) -> None:
     names = {name for name, _ in metrics(full)}
-    alerts = (DEPLOY / "prometheus-alerts.yml").read_text(encoding="utf-8")
-    expressions = "\n".join(re.findall(r"expr: (?:>-\n)?((?:.|\n(?!        \w))+)", alerts))
-    assert expressions.count("obms_") >= 10
-    assert asked_for(expressions) - names == set()
-    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert asked_for(" ".join(asked)) - names == {"obms_backup_last_"}  # a pattern of two
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    assert EXPRESSIONS.count("obms_") >= 10
+    assert asked_for(EXPRESSIONS) - names == set()
+    assert asked_for(ASKED) - names == {"obms_backup_last_"}  # a pattern of two
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_the_alerts_and_the_dashboard_see_a_textfile_that_is_frozen() -> None:
+    """By the clock of Prometheus, and against the setting: the ages in a file are of when it was written."""
+    assert "obms_backup_rpo_seconds" not in EXPRESSIONS + ASKED
+    assert "* 3600" not in EXPRESSIONS
+    asked = "time() - obms_backup_newest_proven_timestamp_seconds"
+    assert f"{asked} > obms_backup_max_age_seconds" in EXPRESSIONS
+    assert asked in ASKED
+
+
+def test_every_metric_is_documented_and_every_counter_that_fails_has_an_alert(full: Deployment) -> None:
+    page = (DEPLOY.parent / "docs" / "how-to" / "monitoring.md").read_text(encoding="utf-8")
+    told = re.sub(r"\{.*?\}", "", page)
+    names = {name.removeprefix("obms_backup_") for name, _ in metrics(full)}
+    in_short = {"last_restore_timestamp_seconds", "last_drill_timestamp_seconds"}
+    assert [
+        name for name in sorted(names - in_short) if f"`{name}`" not in re.sub(r"\{.*?\}", "", told)
+    ] == []
+    assert asked_for(EXPRESSIONS) >= COUNTERS - {"obms_backup_runs_total"}

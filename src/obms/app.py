@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from pydantic import SecretStr
 
 from obms import __version__, migrations
 from obms.backup import Backups, Probe
-from obms.backup.catalog import Backup
 from obms.backup.codecs import Chain, Gzip
 from obms.backup.counters import counting
 from obms.backup.drill_report import last_drill
@@ -164,9 +162,9 @@ def _server(settings: Settings, database: Database) -> Server:
     from obms.databases.sharing import writers
     from obms.metrics import exposition
 
-    schedule, measured = open_schedule(settings), open_measured(settings)
-    site = open_site(settings)
+    schedule, site = open_schedule(settings), open_site(settings)
     journal = open_journal(settings, site, log_event)
+    measured = open_measured(settings, journal)
     shipping = Shipping(journal, open_copies(settings), log_event)
 
     def keep(entries: Sequence[Entry]) -> None:
@@ -217,7 +215,8 @@ def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> 
     storage, now = Folder(settings.backup_dir), utc_now()
     newest, record, drilled, problem = None, None, None, None
     try:
-        newest = _newest_moment(newest_proven(storage, settings.kind(), trusted_key(settings)))
+        found = newest_proven(storage, settings.kind(), trusted_key(settings))
+        newest = found.created_at if found else None
         record = read_record(storage)
         drilled = last_drill(settings.backup_dir, trusted_key(settings))
     except StorageFailed as error:
@@ -234,10 +233,6 @@ def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> 
         next_drill=open_drill_schedule(settings).next_after(now),
         last_drill=drilled,
     )
-
-
-def _newest_moment(backup: Backup | None) -> datetime | None:
-    return None if backup is None else backup.created_at
 
 
 def open_copies(settings: Settings) -> Stores:
@@ -267,10 +262,12 @@ def _textfile(settings: Settings, report: Hook) -> Hook:
         return no_event
     from obms.metrics import textfile
 
-    return textfile(settings.metrics_file, lambda: open_measured(settings), report)
+    # Only to look whether it may be written: nothing waits in this one.
+    journal = Journal(settings.backup_dir / FOLDER, key=None, key_name=None, clock=utc_now, notify=report)
+    return textfile(settings.metrics_file, lambda: open_measured(settings, journal), report)
 
 
-def open_measured(settings: Settings) -> "Measured":
+def open_measured(settings: Settings, journal: Journal) -> "Measured":
     """What the metrics are computed from."""
     from obms.metrics import Measured
 
@@ -284,6 +281,7 @@ def open_measured(settings: Settings) -> "Measured":
         version=__version__,
         revision=migrations.newest(),
         clock=utc_now,
+        journal_problem=journal.problem,
     )
 
 

@@ -12,8 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest, write_to_textf
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from obms.backup import brakes
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.counters import FAILURES, REFUSALS, RUNS, STORE, UNDELIVERED, read_counters
+from obms.backup.retain import Shelf
 from obms.backup.run import Record, read_record
 from obms.backup.schedule import Schedule
 from obms.backup.staleness import is_stale
@@ -28,11 +30,22 @@ COUNTERS = {
     REFUSALS: "Runs that were refused, as another one was at work.",
     UNDELIVERED: "Notices that could not be delivered.",
 }
+RECOVERIES = (
+    ("restore", "seconds", "last_restore_seconds", "How long the last restore took (RTO)."),
+    ("restore", "at", "last_restore_timestamp_seconds", "When the last restore ended."),
+    ("drill", "seconds", "last_drill_seconds", "How long the last drill took (RTO)."),
+    ("drill", "at", "last_drill_timestamp_seconds", "When the last drill ended."),
+    ("drill", "rpo_seconds", "last_drill_rpo_seconds", "What a loss would have cost when it began."),
+    ("drill", "ok", "last_drill_success", "Whether the last drill went well."),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What is measured: the backups of a folder, and what they are measured by. `stores` are names."""
+    """What is measured: the backups of a folder, and what they are measured by.
+
+    `stores` are names; `journal_problem` tells why the journal cannot be written, None where it can.
+    """
 
     folder: Path
     kind: str
@@ -43,6 +56,7 @@ class Measured:
     version: str
     revision: str
     clock: Clock
+    journal_problem: Callable[[], str | None]
 
 
 class Backups(Collector):
@@ -63,12 +77,17 @@ class Backups(Collector):
         readable = True
         try:
             storage = Folder(measured.folder)
-            yield from _of_catalog(list(read_catalog(storage, measured.trusted)), measured)
+            catalog = list(read_catalog(storage, measured.trusted))
+            yield from _of_catalog(catalog, measured)
+            held = brakes.why_held(Shelf.of(catalog, measured.clock()), brakes.read_accepted(storage))
+            yield _gauge("retention_held", "Whether removal is held back.", float(held is not None))
             yield from _of_record(read_record(storage))
             yield from _of_disk(measured.folder)
         except StorageFailed:
             readable = False
         yield _gauge("folder_readable", "Whether the backup folder can be read.", float(readable))
+        writable = float(measured.journal_problem() is None)
+        yield _gauge("journal_writable", "Whether revocations can be written beside the backups.", writable)
 
 
 def exposition(measured: Measured) -> bytes:
@@ -110,32 +129,31 @@ def _labelled(name: str, meaning: str, label: str, values: Iterable[tuple[str, f
 
 def _counted(counters: Mapping[str, Any], stores: tuple[str, ...]) -> Iterator[Metric]:
     for name, meaning in COUNTERS.items():
-        yield CounterMetricFamily(f"obms_backup_{name}", meaning, counters.get(name, 0))
-    for name in ("restore", "drill"):
         if name in counters:
-            took, at = _number(counters[name], "seconds"), _number(counters[name], "at")
-            yield _gauge(f"last_{name}_seconds", f"How long the last {name} took (RTO).", took)
-            yield _gauge(f"last_{name}_timestamp_seconds", f"When the last {name} ended.", at)
-    if "drill" in counters:
-        lost, ok = _number(counters["drill"], "rpo_seconds"), _number(counters["drill"], "ok")
-        yield _gauge("last_drill_rpo_seconds", "What a loss would have cost when it began.", lost)
-        yield _gauge("last_drill_success", "Whether the last drill went well.", ok)
-    if stores:
-        found = {name: counters.get(STORE + name, {}) for name in stores}
-        complete = ((name, _number(told, "complete_at")) for name, told in found.items())
-        held = ((name, _number(told, "ok")) for name, told in found.items())
-        yield _labelled(
-            "store_complete_timestamp_seconds",
-            "When the store last held every proven backup; 0 is never.",
-            "store",
-            complete,
-        )
-        yield _labelled("store_success", "Whether the last copy to the store succeeded.", "store", held)
+            yield CounterMetricFamily(f"obms_backup_{name}", meaning, counters[name])
+    for recovery, told, name, meaning in RECOVERIES:
+        value = _number(counters.get(recovery, {}), told)
+        if value is not None:
+            yield _gauge(name, meaning, value)
+    if stores and counters:
+        yield from _of_stores({name: counters.get(STORE + name, {}) for name in stores})
 
 
-def _number(counted: Mapping[str, Any], name: str) -> float:
+def _of_stores(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    complete = ((name, _number(told, "complete_at") or 0) for name, told in found.items())
+    held = ((name, _number(told, "ok") or 0) for name, told in found.items())
+    yield _labelled(
+        "store_complete_timestamp_seconds",
+        "When the store last held every proven backup; 0 is never.",
+        "store",
+        complete,
+    )
+    yield _labelled("store_success", "Whether the last copy to the store succeeded.", "store", held)
+
+
+def _number(counted: Mapping[str, Any], name: str) -> float | None:
     value = counted.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _of_catalog(catalog: list[Backup], measured: Measured) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 
@@ -12,8 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from obms.badges import verifying
+from obms.observe import utc_now
 from obms.schema import credentials, metadata, signing_keys, status_entries, status_lists
 from tests.deployment import API_KEY, Deployment
+from tests.real_faults import wait_until
 from tests.serving import serving
 from tests.web.conftest import ISSUER, Client, order
 
@@ -87,6 +90,17 @@ def test_health_is_degraded_without_a_proven_backup(sqlite: Deployment) -> None:
     answer = _health(sqlite)
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert answer.json()["memory"]["rss"] > 1_000_000
+
+
+def test_s2_health_is_degraded_where_the_newest_proven_backup_is_too_old(sqlite: Deployment) -> None:
+    made = sqlite.made_backup()
+    assert _health(sqlite).json()["status"] == "ok"
+    sqlite.environment["BACKUP_MAX_AGE"] = "1s"
+    until = datetime.fromisoformat(made["created_at"]) + timedelta(seconds=1)
+    wait_until(lambda: utc_now() > until, "the second")
+    answer = _health(sqlite)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["backup"]["ageSeconds"] >= 1
 
 
 def test_health_is_degraded_with_the_reason_where_the_backup_folder_cannot_be_read(

@@ -1,14 +1,18 @@
 """`/health/deep`: for admins, in bounded time, and 503 for a database that is damaged."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import sqlalchemy as sa
 
 from obms.badges import api_keys
 from obms.databases import writing
 from obms.databases.quick_check import quick_check
+from obms.databases.sqlite_snapshot import beside
 from obms.observe import utc_now
 from obms.schema import audit_events, users
 from obms.web import create_app
@@ -69,6 +73,35 @@ def test_a_damaged_page_is_an_error(sqlite: Deployment) -> None:
     answer = asked(sqlite)
     assert (answer.status_code, answer.json()["status"]) == (503, "error")
     assert lights(answer.json())["integrity"] == "red"
+
+
+def lose(file: Path) -> None:
+    file.unlink()
+
+
+def overwrite(file: Path) -> None:
+    file.write_bytes(b"no database any more" * 1000)
+
+
+@pytest.mark.parametrize("damage", [lose, overwrite])
+def test_s3_it_tells_an_admin_of_the_environment_of_a_database_that_is_lost(
+    sqlite: Deployment, damage: Callable[[Path], None]
+) -> None:
+    application = sqlite.application
+    for engine in (sqlite.database.engine, application.database.engine):
+        engine.dispose()
+    for end in ("-wal", "-shm"):
+        beside(sqlite.settings.sqlite_file, end).unlink(missing_ok=True)
+    damage(sqlite.settings.sqlite_file)
+    client = Client(app=create_app(application))
+    answer = client.get(PATH)
+    assert (answer.status_code, answer.json()["status"]) == (503, "error")
+    assert lights(answer.json())["integrity"] == "red"
+    assert not answer.json()["database"]["connected"]
+    refused = client.get(PATH, key="another key")
+    assert (refused.status_code, "checks" in refused.json()) == (503, False)
+    assert client.get("/issuers").status_code == 503
+    application.database.engine.dispose()
 
 
 def test_an_index_that_is_not_fit_is_an_error(postgresql: Deployment) -> None:

@@ -6,14 +6,17 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from obms import private
 from obms.observe import Clock, Event, Hook
 
 FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
 STORE = "store "  # before the name of a store
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
+NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
 RECOVERIES = {"restore.done": "restore", "drill.done": "drill"}
 
 
@@ -37,9 +40,14 @@ def counting(folder: Path, clock: Clock, report: Hook) -> Hook:
 
 
 def read_counters(folder: Path) -> Mapping[str, Any]:
-    """What was counted; nothing where there is no such file, or it is damaged."""
+    """What was counted: 0 of what never happened. What cannot be read is left out, and is never 0.
+
+    Who adds up what is counted would take that for a new beginning.
+    """
     try:
         return _parsed((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        return NEVER if folder.is_dir() else {}
     except OSError:
         return {}
 
@@ -64,9 +72,8 @@ def _spans(event: Event) -> dict[str, object]:
 
 def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> None:
     """Under a lock of its own: a refusal is counted while another run holds that of the folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "r+b", buffering=0) as counters:
+    private.make_folder(file.parent)
+    with os.fdopen(private.open_file(file, os.O_RDWR), "r+b", buffering=0) as counters:
         fcntl.flock(counters, fcntl.LOCK_EX)
         found = _parsed(counters.read())
         changed = found | {name: int(found.get(name, 0)) + 1 for name in raised}
@@ -83,6 +90,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
+    told = {**NEVER, **found}
     return {
-        name: value for name, value in found.items() if isinstance(value, int if name in COUNTED else dict)
+        name: value for name, value in told.items() if isinstance(value, int if name in COUNTED else dict)
     }

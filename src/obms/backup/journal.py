@@ -22,6 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from obms import private
 from obms.backup.storage import sync_folder, write_all
 from obms.errors import KeyMissing, StorageFailed
 from obms.observe import Clock, Event, Hook
@@ -84,7 +85,7 @@ class Journal:
             return
         path = self.folder / f"{PREFIX}{self._today()}{END}"
         with _storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.folder)
             if _append(path, lines):
                 sync_folder(self.folder)
 
@@ -236,7 +237,8 @@ def _sum(spelled: bytes) -> str:
 
 def _append(path: Path, lines: bytes) -> bool:
     """Add whole lines to the file, or nothing; whether the file is new."""
-    with path.open("a+b", buffering=0) as file:
+    descriptor = private.open_file(path, os.O_RDWR | os.O_APPEND)
+    with os.fdopen(descriptor, "a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
         torn = size > 0 and _last_byte(file, size) != b"\n"

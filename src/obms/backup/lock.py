@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
+from obms import private
 from obms.backup import Backups
 from obms.backup.storage import Folder
 from obms.errors import LockHeld, StorageFailed
@@ -16,7 +17,7 @@ def locked(backups: Backups) -> Iterator[None]:
     """Hold the lock of the folder; LockHeld, and an event, if another run has it."""
     folder = backups.folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(folder)
         lock = FileLock(folder / ".lock", timeout=0, fallback_to_soft=False, preserve_lock_file=True)
         lock.acquire()
     except Timeout as error:

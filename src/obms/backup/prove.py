@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from obms import private
 from obms.backup import Backups
 from obms.backup.across import Image, load
 from obms.backup.catalog import read_verdict
@@ -171,7 +172,7 @@ LEVEL_OF: Mapping[str, Level] = {
 def spool_folder(work: Path) -> Iterator[Path]:
     """A folder for decoded images, removed at the end."""
     try:
-        work.mkdir(parents=True, exist_ok=True)
+        private.make_folder(work)
         with TemporaryDirectory(dir=work, prefix=SPOOL_PREFIX) as folder:
             yield Path(folder)
     except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from obms import private
 from obms.backup.alongside import alongside
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
@@ -49,7 +50,7 @@ class Folder:
 
     def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
         with _storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.path)
             partial = self.path / f".{name}.{uuid4().hex[:8]}{PARTIAL_END}"
         try:
             self._write(partial, chunks)
@@ -73,7 +74,10 @@ class Folder:
         partial.unlink()
 
     def _write(self, partial: Path, chunks: Chunks) -> None:
-        with _storage_errors(self.path), partial.open("xb", buffering=0) as file:
+        with (
+            _storage_errors(self.path),
+            os.fdopen(private.make_file(partial, os.O_WRONLY), "wb", buffering=0) as file,
+        ):
             write_all(file, chunks)
             os.fsync(file.fileno())
 

@@ -14,6 +14,7 @@ from pysqlite3 import dbapi2 as sqlite3
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
+from obms import private
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
 from obms.databases.digests import read_facts
 from obms.databases.sqlite_errors import DAMAGE, code, failure, image_errors, lacks_a_table, live_errors
@@ -90,7 +91,9 @@ class Sqlite:
 
     def create(self) -> None:
         """An empty database, where there is none."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.path.parent)
+        with suppress(FileExistsError):  # SQLite's own files beside it take its mode
+            os.close(private.make_file(self.path, os.O_RDWR))
         with closing(connect(self.path, mode="rwc")) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
 
@@ -133,7 +136,7 @@ class Sqlite:
 
     @contextmanager
     def scratch(self) -> Iterator["Sqlite"]:
-        self.work.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.work)
         with TemporaryDirectory(dir=self.work, prefix="scratch-") as folder:
             copy = Sqlite(Path(folder) / "scratch.db", work=self.work, pooled=True)
             event.listen(copy.engine, "connect", _on_connect_to_scratch)

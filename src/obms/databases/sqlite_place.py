@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from obms import private
 from obms.databases.sqlite_snapshot import SIDE_FILES, beside, connect
 from obms.errors import StorageFailed
 
@@ -20,7 +21,7 @@ def put_in_place(copy: Path, path: Path) -> str | None:
     StorageFailed, and what SQLite raises, when that fails.
     """
     aside = None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.make_folder(path.parent)
     fresh = path.with_name(f".{path.name}.{uuid4().hex}{FRESH_END}")
     try:
         _move_content(copy, fresh)
@@ -41,6 +42,8 @@ def _give(fresh: Path, path: Path) -> None:
     """To whom the old file belonged, or else to whom the folder does: the server may not run as root."""
     if path.exists():
         shutil.copymode(path, fresh)
+    elif not private.is_shared(path.parent):
+        fresh.chmod(0o600)
     like = (path if path.exists() else path.parent).stat()
     with suppress(PermissionError):  # only root may
         shutil.chown(fresh, like.st_uid, like.st_gid)

@@ -63,6 +63,10 @@ def actor_of(
         with reading(server) as connection:
             known = logins.by_environment(connection, server.gate, login.username, login.password)
         return known or sign_in(request, server, login.username, login.password)
+    # Before the database is opened: who looks for what is wrong with it must not need it.
+    admin = logins.by_admin_key(key, server.admin_key) if key else None
+    if admin is not None:
+        return admin
     with reading(server) as connection:
         if key:
             return logins.by_key(connection, server.site, server.gate, key, server.admin_key)
