@@ -1,6 +1,7 @@
 """Where backups are kept: the seam, and the folder."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -14,6 +15,7 @@ from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
 
 CHUNK = 1 << 20
 PARTIAL_END = ".partial"
+PARTIAL = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL_END)}")
 
 
 class Storage(Protocol):
@@ -66,11 +68,16 @@ class Folder:
 
     def _publish_new(self, partial: Path, name: str) -> None:
         """Give it its name only if nothing has that: a link, unlike a rename, refuses to replace."""
+        target = self.path / name
         try:
-            (self.path / name).hardlink_to(partial)
-        except FileExistsError as error:
-            raise AlreadyThere(name=name, store=self.path) from error
-        partial.unlink()
+            target.hardlink_to(partial)
+        except OSError as error:
+            # A disk that knows no links is one; what else is wrong with it, the rename tells.
+            if os.path.lexists(target):
+                raise AlreadyThere(name=name, store=self.path) from error
+            partial.replace(target)
+        else:
+            partial.unlink()
 
     def _write(self, partial: Path, chunks: Chunks) -> None:
         with _storage_errors(self.path), partial.open("xb", buffering=0) as file:
@@ -98,7 +105,7 @@ class Folder:
         with _storage_errors(self.path):
             if not self.path.is_dir():
                 return
-            found = sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
+            found = sorted(entry.name for entry in os.scandir(self.path) if _is_file(entry))
         yield from (name for name in found if name.startswith(prefix) and not name.endswith(PARTIAL_END))
 
     def remove(self, name: str) -> None:
@@ -108,8 +115,17 @@ class Folder:
 
     def sweep(self) -> None:
         with _storage_errors(self.path):
-            for partial in self.path.glob(f".*{PARTIAL_END}"):
-                partial.unlink(missing_ok=True)
+            for entry in list(os.scandir(self.path)):
+                if PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    (self.path / entry.name).unlink(missing_ok=True)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """A link that leads nowhere, or round in a circle, is none: somebody's link stops no backup."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def write_all(file: FileIO, chunks: Chunks) -> None:
