@@ -18,9 +18,10 @@ import pytest
 from obms.backup import Backups
 from obms.backup.create import create
 from obms.backup.lock import locked
-from obms.backup.manifest import MANIFEST_END
+from obms.backup.manifest import MANIFEST_END, Check
 from obms.backup.run import read_record, run
 from obms.backup.stages import Stages
+from obms.databases import Database
 from obms.errors import AlreadyThere, DatabaseUnreachable, LockHeld
 from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images, left_in_work
 from tests.deployment import Answer, Deployment
@@ -224,6 +225,23 @@ def test_b9_a_run_neither_replaces_nor_takes_back_what_it_did_not_publish(
         create(backups, reason="manual", stages=intruder)
     assert images(stocked_sqlite) == [intruder.path.name]
     assert intruder.path.read_bytes() == b"of somebody"
+
+
+def test_a_run_that_ends_by_a_bug_is_recorded_and_told_all_the_same(
+    stocked_sqlite: Deployment, noted: Noted
+) -> None:
+    def probe(_copy: Database) -> list[Check]:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        run(replace(stocked_sqlite.backups, probe=probe, notify=noted))
+    record = read_record(stocked_sqlite.backups.storage)
+    assert record is not None
+    assert (record.ok, record.exit_code) == (False, 1)
+    (event,) = noted.named("backup.run")
+    assert event.facts["error"] == (
+        "The run ended by what nobody expected, and was at: prove; ZeroDivisionError('a bug')."
+    )
 
 
 def test_a_failed_run_is_an_event(sqlite: Deployment, noted: Noted) -> None:
