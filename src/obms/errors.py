@@ -24,6 +24,12 @@ class ObmsError(Exception):
         super().__init__((type(self).__doc__ or "").format(**facts))
 
 
+class RunBroken(ObmsError):
+    """The run ended by what nobody expected, and was at: {stage}; {detail}."""
+
+    hint = "That is a bug; its log has more. What it had made whole stands, and nothing half-made."
+
+
 # 2: wrong usage or configuration
 
 

@@ -184,6 +184,15 @@ def test_k4_a_file_from_the_end_of_the_calendar_stops_no_backup(shelf: Shelf) ->
     assert free_name(shelf.folder, "sqlite", START, ".gz")[0] == "sqlite_backup_2026-11-22_00-00-00"
 
 
+@pytest.mark.parametrize("stamp", ["9998-12-31_23-59-58", "9998-12-31_23-59-59", "9999-01-01_00-00-00"])
+def test_b9_a_name_that_leads_to_the_end_of_the_calendar_makes_none_collide(shelf: Shelf, stamp: str) -> None:
+    names = [f"sqlite_backup_{stamp}.db.gz"]
+    for _ in range(4):
+        shelf.folder.put(names[-1], iter(()), replace=False)
+        names.append(free_name(shelf.folder, "sqlite", START, ".gz")[1])
+    assert names[1:] == sorted(names[1:])
+
+
 def test_b9_a_name_is_taken_as_long_as_any_file_of_it_is_left(shelf: Shelf) -> None:
     id = f"sqlite_backup_{START:%Y-%m-%d_%H-%M-%S}"
     shelf.folder.put(f"{id}.db.gz{VERDICT_END}", iter(()))

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,13 @@ import psycopg
 import pytest
 
 from obms.backup import Backups
+from obms.backup.create import create
 from obms.backup.lock import locked
+from obms.backup.manifest import MANIFEST_END, Check
 from obms.backup.run import read_record, run
-from obms.errors import DatabaseUnreachable, LockHeld
+from obms.backup.stages import Stages
+from obms.databases import Database
+from obms.errors import AlreadyThere, DatabaseUnreachable, LockHeld
 from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images, left_in_work
 from tests.deployment import Answer, Deployment
 from tests.postgres import Server, installed_programs
@@ -194,6 +199,49 @@ def test_b8_a_second_run_is_refused_with_an_event(backed: Backed, noted: Noted) 
 
 def noted_backups(server: Deployment, noted: Noted) -> Backups:
     return replace(server.backups, notify=noted)
+
+
+class Intruder(Stages):
+    """Somebody who puts a file of this name into the folder when the run is about to publish."""
+
+    def __init__(self, path: Path) -> None:
+        Stages.__init__(self)
+        self.path = path
+
+    def begin(self, name: str) -> None:
+        Stages.begin(self, name)
+        if name == "publish":
+            self.path.write_bytes(b"of somebody")
+
+
+@pytest.mark.parametrize("end", ["", MANIFEST_END])
+def test_b9_a_run_neither_replaces_nor_takes_back_what_it_did_not_publish(
+    stocked_sqlite: Deployment, end: str
+) -> None:
+    backups = replace(stocked_sqlite.backups, clock=lambda: datetime(2026, 11, 22, tzinfo=UTC))
+    backups.folder.mkdir()
+    intruder = Intruder(backups.folder / f"sqlite_backup_2026-11-22_00-00-00.db.gz{end}")
+    with pytest.raises(AlreadyThere):
+        create(backups, reason="manual", stages=intruder)
+    assert images(stocked_sqlite) == [intruder.path.name]
+    assert intruder.path.read_bytes() == b"of somebody"
+
+
+def test_a_run_that_ends_by_a_bug_is_recorded_and_told_all_the_same(
+    stocked_sqlite: Deployment, noted: Noted
+) -> None:
+    def probe(_copy: Database) -> list[Check]:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        run(replace(stocked_sqlite.backups, probe=probe, notify=noted))
+    record = read_record(stocked_sqlite.backups.storage)
+    assert record is not None
+    assert (record.ok, record.exit_code) == (False, 1)
+    (event,) = noted.named("backup.run")
+    assert event.facts["error"] == (
+        "The run ended by what nobody expected, and was at: prove; ZeroDivisionError('a bug')."
+    )
 
 
 def test_a_failed_run_is_an_event(sqlite: Deployment, noted: Noted) -> None:

@@ -133,6 +133,25 @@ def test_k2_what_is_not_ours_is_never_touched(stocked_sqlite: Deployment) -> Non
     assert kept.items() <= contents(stocked_sqlite).items()
 
 
+def test_k2_what_only_looks_like_a_mark_or_a_part_of_ours_stays_and_stops_nothing(
+    stocked_sqlite: Deployment,
+) -> None:
+    stocked_sqlite.made_backup()
+    folder = stocked_sqlite.backup_dir
+    foreign = ("notes.txt", ".notes.txt.begun", ".notes.txt.removing", ".mine.partial", ".mine.0123.partial")
+    for name in foreign:
+        (folder / name).write_bytes(b"mine")
+    for name in (".x.partial", ".x.0123abcd.partial"):
+        (folder / name).mkdir()
+    (folder / "loop").symlink_to("loop")
+    (folder / ".link.0123abcd.partial").symlink_to("notes.txt")
+    before = {path.name for path in folder.iterdir()}
+    assert stocked_sqlite.obms("backup", "run").code == 0
+    assert len(stocked_sqlite.obms("backup", "list", "--json").json) == 2
+    assert before <= {path.name for path in folder.iterdir()}
+    assert {(folder / name).read_bytes() for name in foreign} == {b"mine"}
+
+
 @pytest.mark.parametrize("days", [3650, -3650])
 def test_k4_a_clock_ten_years_off_loses_nothing_proven(stocked_sqlite: Deployment, days: int) -> None:
     ids = set(made(stocked_sqlite, -6, -3, -1))

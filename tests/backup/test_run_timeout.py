@@ -18,7 +18,7 @@ from obms.backup.child_run import run_in_child
 from obms.backup.run import read_record
 from obms.backup.schedule import Schedule, keep_schedule
 from obms.backup.time_limit import time_limit
-from obms.errors import RunTimedOut
+from obms.errors import LockHeld, RunTimedOut
 from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images
 from tests.backup.test_schedule import Hands
 from tests.deployment import Deployment
@@ -231,7 +231,8 @@ def test_a_run_that_dies_without_a_word_is_recorded_and_told(
 
 
 def test_a_refused_run_is_no_failed_one(sqlite: Deployment, noted: Noted) -> None:
-    run_in_child(replace(sqlite.backups, notify=noted), (sys.executable, "-c", "raise SystemExit(7)"))
+    with pytest.raises(LockHeld):
+        run_in_child(replace(sqlite.backups, notify=noted), (sys.executable, "-c", "raise SystemExit(7)"))
     assert read_record(sqlite.backups.storage) is None
     assert noted.events == []
 

@@ -2,17 +2,22 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from obms.backup import Backups
 from obms.backup.child_run import drill_in_child
 from obms.backup.drill_report import Drill
+from obms.backup.lock import is_held, locked
 from obms.backup.run import read_record, run
 from obms.backup.schedule import Duty, Schedule, keep_duties, keep_schedule
-from obms.errors import ConfigurationError, LockHeld
+from obms.errors import ConfigurationError, LockHeld, StorageFailed
 from tests.backup.conftest import Noted
 from tests.deployment import Deployment
 
@@ -82,7 +87,8 @@ def test_a_run_starts_at_each_due_time(backups_at: Callable[[Hands], Backups]) -
 def test_a_failing_run_is_told_and_does_not_stop_the_next(
     backups_at: Callable[[Hands], Backups], noted: Noted
 ) -> None:
-    runs = Runs(clock=Hands(MIDNIGHT), outcomes=[LockHeld(folder="here"), ZeroDivisionError("a bug"), None])
+    failure = StorageFailed(detail="here")
+    runs = Runs(clock=Hands(MIDNIGHT), outcomes=[failure, ZeroDivisionError("a bug"), None])
     keep_schedule(backups_at(runs.clock), DAILY, start=runs, wait=runs.clock.wait, runs=3)
     assert len(runs.at) == 3
     told = noted.named("schedule.run_failed")
@@ -142,6 +148,59 @@ def test_a_clock_change_neither_loses_a_run_nor_doubles_it(
         Schedule(expression=f"CRON_TZ={zone} {fields}", timezone="Asia/Tokyo"),
     ):
         assert list(due_times(schedule, moment, moment + timedelta(days=days, hours=3 - days))) == hours
+
+
+CHANGES = (
+    ("Europe/Berlin", date(2026, 3, 29)),
+    ("Europe/Berlin", date(2026, 10, 25)),
+    ("America/New_York", date(2026, 3, 8)),
+    ("America/New_York", date(2026, 11, 1)),
+    ("America/Havana", date(2026, 3, 8)),  # at midnight
+    ("Australia/Lord_Howe", date(2026, 10, 4)),  # by half an hour
+    ("Pacific/Apia", date(2011, 12, 30)),  # by the whole day
+)
+MINUTES = {
+    "0": [0],
+    "30": [30],
+    "*/20": [0, 20, 40],
+    "10-50/20": [10, 30, 50],
+    "*/10": list(range(0, 60, 10)),
+}
+HOURS = {
+    "0": [0],
+    "1": [1],
+    "2": [2],
+    "2-3": [2, 3],
+    "*/2": list(range(0, 24, 2)),
+    "*/3": list(range(0, 24, 3)),
+}
+
+
+def on_the_wall(zone: str, wall: datetime) -> datetime:
+    """When a clock on the wall shows it first; what it never shows, when it has gone over it."""
+    local = wall.replace(tzinfo=ZoneInfo(zone))
+    while local.astimezone(UTC).astimezone(local.tzinfo) != local:
+        local += timedelta(minutes=1)
+    return local.astimezone(UTC)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(CHANGES), st.sampled_from(sorted(MINUTES)), st.sampled_from(sorted(HOURS)))
+def test_every_time_of_the_wall_clock_is_due_once_whatever_the_zone_does(
+    change: tuple[str, date], minute: str, hour: str
+) -> None:
+    zone, day = change
+    days = [day + timedelta(days=passed) for passed in (-1, 0, 1)]
+    walls = [
+        datetime.combine(each, time(h, m)) for each in days for h in HOURS[hour] for m in MINUTES[minute]
+    ]
+    wanted = sorted({on_the_wall(zone, wall) for wall in walls})
+    schedule = Schedule(expression=f"{minute} {hour} * * *", timezone=zone)
+    due: datetime | None = wanted[0] - timedelta(seconds=1)
+    for moment in wanted:
+        assert due is not None
+        due = schedule.next_after(due)
+        assert due == moment
 
 
 def due_times(schedule: Schedule, moment: datetime, end: datetime) -> Iterator[str]:
@@ -253,11 +312,47 @@ def test_what_is_looked_at_meanwhile_never_ends_the_schedule(
     assert noted.named("schedule.look_failed")
 
 
+@pytest.mark.parametrize(
+    ("hours", "started", "told"),
+    [(1, ["23 01:00"], 1), (25, ["24 01:00"], 2)],
+    ids=["a drill is at work", "it is so until the next due time"],
+)
+def test_b8_a_time_at_which_another_run_is_at_work_is_made_up_for_when_that_has_ended(
+    backups_at: Callable[[Hands], Backups], noted: Noted, hours: int, started: list[str], told: int
+) -> None:
+    clock = Hands(MIDNIGHT)
+    backups = backups_at(clock)
+    ends = MIDNIGHT + timedelta(days=1, hours=hours)
+    runs = Runs(clock=clock)
+
+    def start(backups: Backups) -> None:
+        with locked(backups):
+            runs(backups)
+
+    with ExitStack() as other:
+
+        def look() -> None:
+            if clock.now >= ends:
+                other.close()
+
+        other.enter_context(locked(backups))
+        keep_schedule(backups, DAILY, start=start, wait=clock.wait, look=look, runs=1)
+    assert [f"{at:%d %H:%M}" for at in runs.at] == started
+    assert len(noted.named("backup.refused")) == told
+    assert noted.named("schedule.run_failed") == []
+
+
+def test_b8_a_folder_that_is_none_holds_no_lock(sqlite: Deployment) -> None:
+    folder = sqlite.folder / "file"
+    folder.write_bytes(b"")
+    assert not is_held(replace(sqlite.backups, folder=folder))
+
+
 def test_a_duty_has_its_own_times_and_both_are_done(
     backups_at: Callable[[Hands], Backups], noted: Noted
 ) -> None:
     clock = Hands(MIDNIGHT - timedelta(days=1))
-    runs, drills = Runs(clock=clock), Runs(clock=clock, outcomes=[LockHeld(folder="here")])
+    runs, drills = Runs(clock=clock), Runs(clock=clock, outcomes=[StorageFailed(detail="here")])
     weekly = Schedule(expression="0 4 * * 0", setting="DRILL_SCHEDULE")
     duties = [
         Duty(schedule=DAILY, start=runs, last=lambda: None),
@@ -280,6 +375,13 @@ def test_s1_a_drill_that_was_slept_through_is_made_up_for_once(
     off = Duty(schedule=Schedule(expression="off"), start=drills, last=lambda: last)
     keep_duties(backups_at(clock), [duty, off], wait=clock.wait, runs=2)
     assert [f"{at:%d %H}" for at in drills.at] == ["22 05", "29 04"]
+
+
+def test_a_command_with_nothing_to_keep_says_so_and_ends(sqlite: Deployment) -> None:
+    answer = sqlite.obms("backup", "schedule", BACKUP_SCHEDULE="off", DRILL_SCHEDULE="off")
+    assert answer.code == 2
+    assert "BACKUP_SCHEDULE and DRILL_SCHEDULE are off" in answer.err
+    assert "do not start this command" in answer.err
 
 
 def test_a_bad_drill_schedule_is_named(sqlite: Deployment) -> None:
@@ -308,7 +410,8 @@ def test_the_drill_schedule_alone_holds_a_drill_as_a_process_of_its_own(stocked_
 def test_a_drill_that_ends_without_a_report_is_told(sqlite: Deployment, noted: Noted) -> None:
     backups = replace(sqlite.backups, notify=noted)
     drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(1)"))
-    drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(7)"))
+    with pytest.raises(LockHeld):
+        drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(7)"))
     (event,) = noted.named("drill.done")
     assert not event.ok
     assert "ended with 1" in str(event.facts["error"])

@@ -1,8 +1,9 @@
 """One suite for every storage: whole objects or nothing, and every failure said."""
 
+import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PosixPath
 from uuid import uuid4
 
 import pytest
@@ -179,3 +180,19 @@ def test_a_folder_that_is_none_is_said_with_its_name(tmp_path: Path) -> None:
         folder.remove("name")
     with pytest.raises(StorageFailed, match="File name too long"):
         list(Folder(tmp_path / ("x" * 300)).names())
+
+
+class LinklessPath(PosixPath):
+    """A path on a disk that knows no links, such as FAT."""
+
+    def hardlink_to(self, _target: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+
+def test_b9_where_a_disk_knows_no_links_nothing_is_replaced_either(tmp_path: Path) -> None:
+    folder = Folder(LinklessPath(tmp_path))
+    folder.put("name", iter((b"older",)), replace=False)
+    with pytest.raises(AlreadyThere, match="name"):
+        folder.put("name", iter((b"newer",)), replace=False)
+    assert read(folder, "name") == b"older"
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]

@@ -1,7 +1,7 @@
 """The catalogue: it is the manifests that lie beside the images, read anew each time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Literal
@@ -21,6 +21,8 @@ IMAGE = re.compile(
     r"\.(db|sql)(\.gz)?(\.age)?"
 )
 KINDS = {"sqlite": "sqlite", "postgres": "postgresql"}
+
+SECOND = timedelta(seconds=1)
 
 Place = tuple[str, str, int, str]  # the stamp, the id, the form, the file
 State = Literal["proven", "unproven", "bad", "damaged", "orphan"]
@@ -216,15 +218,26 @@ def _latest(catalog: list[Backup], accepted: Accepted) -> Backup:
     raise BackupNotFound(name="latest", hint=hint)
 
 
+def marked(names: Iterable[str], end: str) -> Iterator[tuple[str, str]]:
+    """The marks of this ending, each with the image it is about; what is about another file is not ours."""
+    for mark in names:
+        file = mark.removeprefix(".").removesuffix(end)
+        if mark == f".{file}{end}" and IMAGE.fullmatch(file):
+            yield mark, file
+
+
 def free_name(storage: Storage, kind: str, now: datetime, ending: str) -> tuple[str, str]:
     """The id and the file name of a new backup: of this second, or of the first one after the newest.
 
     So names never collide, and their order is that in which they were made, whatever the clock does.
     """
     stamps = (IMAGE.match(other) for other in storage.names())
-    times = [found for match in stamps if match and (found := _time_of(match["stamp"]))]
-    times = [time for time in times if time.year < MAXYEAR]  # nothing comes after the end of the calendar
-    moment = max([now.replace(microsecond=0), *(time + timedelta(seconds=1) for time in times)])
+    taken = {found for match in stamps if match and (found := _time_of(match["stamp"]))}
+    # Nothing comes after the end of the calendar: a name that leads there is passed over.
+    after = {time + SECOND for time in taken if time.year < MAXYEAR}
+    moment = max({now.replace(microsecond=0)} | {time for time in after if time.year < MAXYEAR})
+    while moment in taken:
+        moment += SECOND
     name = f"{PREFIXES[kind]}{moment.astimezone(UTC).strftime(STAMP)}"
     return name, f"{name}{ENDINGS[kind]}{ending}"
 

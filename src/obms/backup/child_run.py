@@ -30,6 +30,7 @@ def run_in_child(
 ) -> None:
     """Make one run by `command`; it failed without leaving a record, and it is recorded here.
 
+    LockHeld, which the child has told, where another run is at work.
     The child's standard input is a pipe of ours: it ends when we do.
     """
     began_at, before = backups.clock(), read_record(backups.storage)
@@ -45,7 +46,7 @@ def drill_in_child(
     look: Callable[[], object] = lambda: None,
     spare: float = SPARE_SECONDS,
 ) -> None:
-    """Hold one drill by `command`; where it ended without a report, that is told here."""
+    """Hold one drill by `command`; where it ended without a report, that is told here. LockHeld as there."""
     before = last_drill(backups.folder, backups.trusted)
     error = _do_in_child(backups, command, look, spare)
     if error is not None and last_drill(backups.folder, backups.trusted) == before:
@@ -60,6 +61,8 @@ def _do_in_child(
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
     try:
         _wait_for(child, backups.timeout, spare, look=lambda: guard(backups, "schedule.look_failed", look))
+        if child.returncode == LockHeld.exit_code:
+            raise LockHeld(folder=backups.folder)
         return _failure(child.returncode)
     except RunTimedOut as timed_out:
         return timed_out
@@ -85,7 +88,7 @@ def _wait_for(
 
 
 def _failure(status: int) -> ObmsError | None:
-    if status in (0, LockHeld.exit_code):  # a refusal is told where it is made
+    if status == 0:
         return None
     return RunLost(detail=f"it was killed by signal {-status}" if status < 0 else f"it ended with {status}")
 

@@ -1,17 +1,19 @@
 """Making a backup: snapshot, encode, publish, and last the manifest that commits it."""
 
 import hashlib
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from threading import Event
 
 from obms.backup import Backups
 from obms.backup.alongside import alongside
-from obms.backup.catalog import free_name
+from obms.backup.catalog import free_name, marked
 from obms.backup.encryption import recipients_of
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.stages import Stages
+from obms.backup.storage import Storage
 from obms.databases import Chunks
-from obms.errors import StorageFailed
+from obms.errors import AlreadyThere, StorageFailed
 
 BEGUN_END = ".begun"
 
@@ -62,13 +64,15 @@ def create(
     name, file = free_name(storage, database.kind, started_at, chain.ending)
     mark = f".{file}{BEGUN_END}"
     plain, stored = Meter(), Meter()
+    published: list[str] = []
     stages = stages or Stages()
     stages.begin("snapshot")
     try:
         with database.snapshot() as snapshot, closing(snapshot.chunks()) as chunks:
             stages.begin("publish")
             storage.put(mark, iter(()))
-            storage.put(file, stored.measure(chain.encode(plain.measure(_while_wanted(chunks, unwanted)))))
+            coded = chain.encode(plain.measure(_while_wanted(chunks, unwanted)))
+            _publish(storage, file, stored.measure(coded), published)
             facts = snapshot.facts()
         # Only now: a snapshot that fails at its very end was none.
         manifest = Manifest(
@@ -92,9 +96,9 @@ def create(
             tools=snapshot.tools,
             recipients=recipients_of(chain),
         ).signed(backups.signer)
-        storage.put(file + MANIFEST_END, iter((manifest.to_bytes(),)))
+        _publish(storage, file + MANIFEST_END, iter((manifest.to_bytes(),)), published)
     except BaseException:
-        _withdraw(backups, file)
+        _withdraw(storage, (*reversed(published), mark))
         raise
     storage.remove(mark)
     return manifest
@@ -107,19 +111,28 @@ def _while_wanted(chunks: Chunks, unwanted: Event | None) -> Chunks:
         yield chunk
 
 
-def _withdraw(backups: Backups, file: str) -> None:
+def _publish(storage: Storage, name: str, chunks: Chunks, published: list[str]) -> None:
+    """Put what replaces nothing, and note it as ours to take back, also where that breaks off."""
+    published.append(name)
+    try:
+        storage.put(name, chunks, replace=False)
+    except AlreadyThere:
+        published.remove(name)
+        raise
+
+
+def _withdraw(storage: Storage, names: Iterable[str]) -> None:
     """Take back what was never committed; if the storage fails here too, the mark stays for the next run."""
     with suppress(StorageFailed):
-        for name in (file + MANIFEST_END, file, f".{file}{BEGUN_END}"):
-            backups.storage.remove(name)
+        for name in names:
+            storage.remove(name)
 
 
 def sweep_uncommitted(backups: Backups) -> list[str]:
     """Remove the images that a killed run published and did not commit; needs the lock."""
     names = set(backups.storage.names())
     removed = []
-    for mark in (name for name in names if name.startswith(".") and name.endswith(BEGUN_END)):
-        file = mark.removeprefix(".").removesuffix(BEGUN_END)
+    for mark, file in marked(names, BEGUN_END):
         if file in names and file + MANIFEST_END not in names:
             for name in (file, file + VERDICT_END):
                 backups.storage.remove(name)

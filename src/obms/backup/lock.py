@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -18,7 +19,7 @@ def locked(backups: Backups) -> Iterator[None]:
     folder = backups.folder
     try:
         private.make_folder(folder)
-        lock = FileLock(folder / ".lock", timeout=0, fallback_to_soft=False, preserve_lock_file=True)
+        lock = _lock_of(folder)
         lock.acquire()
     except Timeout as error:
         backups.notify(Event(name="backup.refused", ok=False, facts={"folder": str(folder)}))
@@ -30,3 +31,18 @@ def locked(backups: Backups) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(backups: Backups) -> bool:
+    """Whether a run is at work; asks without a word. What else is wrong there, the next run tells."""
+    try:
+        with _lock_of(backups.folder):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(folder / ".lock", timeout=0, fallback_to_soft=False, preserve_lock_file=True)

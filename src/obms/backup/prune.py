@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from obms.backup import brakes
-from obms.backup.catalog import IMAGE, Backup, read_catalog, read_manifest
+from obms.backup.catalog import Backup, marked, read_catalog, read_manifest
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.retain import NOTHING, Plan, Policy, Shelf, plan
 from obms.backup.storage import Storage
@@ -116,8 +116,7 @@ def sweep_removals(storage: Storage, trusted: str | None) -> list[str]:
     """End the removals that were begun and killed; needs the lock. One that had not gone far is forgotten."""
     names = set(storage.names())
     removed = []
-    for mark in (name for name in names if name.startswith(".") and name.endswith(REMOVING_END)):
-        file = mark.removeprefix(".").removesuffix(REMOVING_END)
+    for mark, file in marked(names, REMOVING_END):
         if file + MANIFEST_END not in names and _is_ours(storage, mark, file, trusted):
             storage.remove(file)
             storage.remove(file + VERDICT_END)
@@ -132,8 +131,7 @@ def _is_ours(storage: Storage, mark: str, file: str, trusted: str | None) -> boo
         manifest = Manifest.from_bytes(mark, b"".join(storage.get(mark)))
     except BackupDamaged:
         return False
-    ours = manifest.signature_seen_by(trusted) == "ours"
-    return ours and manifest.file == file and IMAGE.fullmatch(file) is not None
+    return manifest.signature_seen_by(trusted) == "ours" and manifest.file == file
 
 
 def needed_by_undo(storage: Storage, shelf: Shelf) -> frozenset[str]:

@@ -25,7 +25,7 @@ from obms.backup.storage import Storage
 from obms.backup.superseded import sweep_superseded
 from obms.backup.time_limit import time_limit
 from obms.backup.trust import NOTHING_MORE, Accepted
-from obms.errors import BackupDamaged, ObmsError, RunEnded, StorageFailed
+from obms.errors import BackupDamaged, ObmsError, RunBroken, RunEnded, StorageFailed
 from obms.observe import Event
 
 RECORD = "last_run.json"
@@ -82,15 +82,21 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
                 made = _copied(backups, made)
                 stages.begin("retain")
                 made = _retained(backups, made)
-        except ObmsError as error:
-            record_failure(error)
-            raise
-        except (KeyboardInterrupt, SystemExit):
-            record_failure(RunEnded(stage=stages.current))
+        except BaseException as error:
+            record_failure(_as_told(error, stages.current))
             raise
         made = replace(made, seconds=stages.total, stages=stages.seconds)
         record(backups, began_at, stages.seconds, made=made, error=_missing_copies(made.copies))
     return made
+
+
+def _as_told(error: BaseException, stage: str) -> ObmsError:
+    """What ended a run, as it is recorded: whatever it was."""
+    if isinstance(error, ObmsError):
+        return error
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return RunEnded(stage=stage)
+    return RunBroken(stage=stage, detail=repr(error))
 
 
 def _judged(backups: Backups, manifest: Manifest, *, prove_it: bool) -> tuple[Verdict | None, str | None]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,9 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from obms.backup import Backups
+from obms.backup.lock import is_held
 from obms.backup.run import read_record, run
-from obms.errors import ConfigurationError, ObmsError
+from obms.errors import ConfigurationError, LockHeld, ObmsError
 from obms.observe import Event
 
 OFF = "off"
@@ -68,13 +70,13 @@ class Schedule:
     def _due_after(self, moment: datetime) -> Iterator[datetime]:
         """A time that a clock change leaves out is due after it, and one that it repeats is due once.
 
-        That is Debian's cron; steps (`*`, `*/2`) go on by real time there too.
+        That is Debian's cron; what is due each hour (`*`) goes on by real time there too.
         """
         zone, fields = self._zone_and_fields()
         if len(fields.split()) != FIELDS:
             raise CronSimError("Wrong number of fields")
         local = moment.astimezone(ZoneInfo(zone) if zone != "UTC" else UTC)
-        for due in CronSim(fields, local):
+        for due in CronSim(_by_the_wall(fields), local):
             # In an hour that is there for the second time, it also gives what was due in the first.
             if due.astimezone(UTC) > moment:
                 yield due.astimezone(UTC)
@@ -87,6 +89,17 @@ class Schedule:
 
     def _delay(self, due: datetime) -> timedelta:
         return self.jitter * random.Random(f"{self.seed} {due.isoformat()}").random()  # noqa: S311 - no secret
+
+
+def _by_the_wall(fields: str) -> str:
+    """The same times, spelled so that they are those of the wall clock: steps would go on by real time.
+
+    `*/15 2 * * 0` would have none in a week whose hour of two is left out. Each hour there is, is one.
+    """
+    minute, hour, *days = fields.split()
+    if hour.startswith("*") and not hour.startswith("*/"):
+        return fields
+    return " ".join((re.sub(r"^\*", "0-59", minute), re.sub(r"^\*", "0-23", hour), *days))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,8 +135,9 @@ def keep_duties(
 ) -> None:
     """Do each at its due times, one after another, for ever or `runs` times.
 
-    A time that was missed is made up for, once. What fails is told by its events, and never ends
-    the schedule. `look` is called each time the clock is looked at.
+    A time that was missed is made up for, once; one at which another run is at work, when that has
+    ended. What fails is told by its events, and never ends the schedule. `look` is called each time
+    the clock is looked at.
     """
     firsts = {duty: _first_due(backups, duty) for duty in duties}
     due = {duty: first for duty, first in firsts.items() if first is not None}
@@ -131,7 +145,7 @@ def keep_duties(
     while due and not (runs and done == runs):
         backups.notify(Event(name="schedule.next", facts={"at": min(due.values()).isoformat()}))
         duty = _wait_for(due, backups, wait, look)
-        guard(backups, "schedule.run_failed", partial(duty.start, backups))
+        guard(backups, "schedule.run_failed", partial(_do, backups, duty, wait, look))
         done += 1
         due[duty] = duty.schedule.next_after(backups.clock()) or NEVER
 
@@ -149,6 +163,23 @@ def _wait_for(
         wait(min(LOOK, min(due.values()) - now).total_seconds())
         guard(backups, "schedule.look_failed", look)
     return min(due, key=lambda duty: due[duty])
+
+
+def _do(backups: Backups, duty: Duty, wait: Callable[[float], object], look: Callable[[], object]) -> None:
+    """Start it; where another run is at work, again when that has ended, or when it is due again.
+
+    So a refusal, which is told where it is made, is told once for each due time.
+    """
+    while True:
+        try:
+            duty.start(backups)
+        except LockHeld:
+            again = duty.schedule.next_after(backups.clock()) or NEVER
+        else:
+            return
+        while is_held(backups) and backups.clock() < again:
+            wait(LOOK.total_seconds())
+            guard(backups, "schedule.look_failed", look)
 
 
 def guard(backups: Backups, failure: str, step: Callable[[], object]) -> None:

@@ -1,6 +1,7 @@
 """Where backups are kept: the seam, and the folder."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -15,6 +16,7 @@ from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
 
 CHUNK = 1 << 20
 PARTIAL_END = ".partial"
+PARTIAL = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL_END)}")
 
 
 class Storage(Protocol):
@@ -67,11 +69,16 @@ class Folder:
 
     def _publish_new(self, partial: Path, name: str) -> None:
         """Give it its name only if nothing has that: a link, unlike a rename, refuses to replace."""
+        target = self.path / name
         try:
-            (self.path / name).hardlink_to(partial)
-        except FileExistsError as error:
-            raise AlreadyThere(name=name, store=self.path) from error
-        partial.unlink()
+            target.hardlink_to(partial)
+        except OSError as error:
+            # A disk that knows no links is one; what else is wrong with it, the rename tells.
+            if os.path.lexists(target):
+                raise AlreadyThere(name=name, store=self.path) from error
+            partial.replace(target)
+        else:
+            partial.unlink()
 
     def _write(self, partial: Path, chunks: Chunks) -> None:
         with (
@@ -102,7 +109,7 @@ class Folder:
         with _storage_errors(self.path):
             if not self.path.is_dir():
                 return
-            found = sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
+            found = sorted(entry.name for entry in os.scandir(self.path) if _is_file(entry))
         yield from (name for name in found if name.startswith(prefix) and not name.endswith(PARTIAL_END))
 
     def remove(self, name: str) -> None:
@@ -112,8 +119,17 @@ class Folder:
 
     def sweep(self) -> None:
         with _storage_errors(self.path):
-            for partial in self.path.glob(f".*{PARTIAL_END}"):
-                partial.unlink(missing_ok=True)
+            for entry in list(os.scandir(self.path)):
+                if PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    (self.path / entry.name).unlink(missing_ok=True)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """A link that leads nowhere, or round in a circle, is none: somebody's link stops no backup."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def write_all(file: FileIO, chunks: Chunks) -> None:

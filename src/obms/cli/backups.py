@@ -31,6 +31,8 @@ from obms.cli.output import (
     show,
 )
 
+NOTHING_TO_KEEP = "Set one of them, such as BACKUP_SCHEDULE='0 0 * * *', or do not start this command."
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -149,12 +151,15 @@ def schedule(
 ) -> None:
     """Make a backup at each time of BACKUP_SCHEDULE, and hold a drill at each of DRILL_SCHEDULE.
 
+    With both off there is nothing to do, and it ends with exit 2.
+
     Example: BACKUP_SCHEDULE="0 3 * * *" obms backup schedule
     """
     from obms.app import check_notices, open_drill_schedule, open_schedule, open_watch
     from obms.backup.child_run import drill_in_child, run_in_child
     from obms.backup.drill_report import last_drill_at
-    from obms.backup.schedule import Duty, end_with_input, keep_duties, last_run
+    from obms.backup.schedule import OFF, Duty, end_with_input, keep_duties, last_run
+    from obms.errors import ConfigurationError
 
     settings = load_settings()
     if until_input_ends:
@@ -173,4 +178,6 @@ def schedule(
         start=lambda backups: drill_in_child(backups, (*program, "drill", "--scheduled"), look=look),
         last=lambda: last_drill_at(everything.folder, everything.trusted),
     )
+    if all(duty.schedule.expression == OFF for duty in (runs, drills)):
+        raise ConfigurationError(detail="BACKUP_SCHEDULE and DRILL_SCHEDULE are off", hint=NOTHING_TO_KEEP)
     keep_duties(everything, [runs, drills], look=look)
