@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from obms.errors import ConfigurationError
 from obms.observe import Clock, Event, Hook
+from obms.retrying import tries
 
 if TYPE_CHECKING:
     import httpx
@@ -261,13 +262,10 @@ class _Try(Thread):
 
     def run(self) -> None:
         import httpx
-        import stamina
 
-        again = stamina.retry_context(
-            on=(httpx.HTTPError, Undelivered), attempts=ATTEMPTS, timeout=self._bound, wait_initial=0.2
-        )
+        failures = (httpx.HTTPError, Undelivered)
         try:
-            for attempt in again:
+            for attempt in tries(failures, attempts=ATTEMPTS, timeout=self._bound, first_pause=0.2):
                 with attempt:
                     self._tell()
             self.problem = ""

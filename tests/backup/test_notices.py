@@ -137,6 +137,28 @@ def test_where_nobody_listens_the_run_is_made_and_the_lost_notice_counted(
     assert read_counters(told_sqlite.backup_dir)["undelivered_notices"] >= 1
 
 
+def test_a_notice_that_is_tried_again_leaves_standard_output_to_the_document(sqlite: Deployment) -> None:
+    sqlite.seed(12)
+    with listening(500) as refusing:
+        url = f"{refusing.address}/hidden"
+        with sqlite.start(
+            "backup", "run", "--json", BACKUP_NOTIFY_URLS=url, BACKUP_NOTIFY_ON="all"
+        ) as command:
+            out, err = command.communicate(timeout=60)
+    assert len(refusing.asked) == 3
+    assert json.loads(out)["proven"] is True
+    assert "notice.failed" in err
+    assert "hidden" not in err
+
+
+def test_what_is_logged_first_goes_to_standard_error() -> None:
+    script = "from obms.observe import logger; logger().error('the first line')"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == ""
+    assert "the first line" in done.stderr
+
+
 def test_one_who_never_answers_is_given_up_and_the_others_are_told(listener: Listener, noted: Noted) -> None:
     with listening() as silent:
         silent.open.clear()
