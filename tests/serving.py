@@ -19,9 +19,7 @@ STOP_SECONDS = 30
 @contextmanager
 def serving(deployment: Deployment, workers: int) -> Iterator[str]:
     """The API as real processes; its address. Whatever happens to the test, they end with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "obms.web:create"]
     # Into a file: a pipe would have to be read to the end, and it has none while a process lives.
     printed = deployment.folder / "uvicorn.log"
@@ -38,6 +36,13 @@ def serving(deployment: Deployment, workers: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         _stop(process)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _started(process: "subprocess.Popen[bytes]", printed: Path) -> int:

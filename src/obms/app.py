@@ -25,7 +25,7 @@ from obms.backup.run import newest_proven, read_record
 from obms.backup.schedule import OFF, Schedule
 from obms.backup.shipping import Shipping
 from obms.backup.signing import SEED_PURPOSE, SEED_SIZE, Signer
-from obms.backup.staleness import is_stale, watch_staleness
+from obms.backup.staleness import is_stale, watch_alone, watch_staleness
 from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site, for_backups
@@ -305,8 +305,8 @@ def _words(secret: SecretStr | None) -> list[str]:
 
 
 def open_watch(settings: Settings, backups: Backups) -> Callable[[], None]:
-    """What the schedule looks at while it waits."""
-    return watch_staleness(backups, settings.backup_max_age)
+    """What the schedule looks at while it waits, or the API where that is kept elsewhere."""
+    return watch_alone(backups.folder, watch_staleness(backups, settings.backup_max_age))
 
 
 def open_backups(

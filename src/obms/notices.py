@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from obms.errors import ConfigurationError
 from obms.observe import Clock, Event, Hook
+from obms.retrying import tries
 
 if TYPE_CHECKING:
     import httpx
@@ -24,13 +25,25 @@ TITLES: Mapping[str, str] = {
     "backup.run": "a backup failed",
     "backup.refused": "a backup was refused: another run is at work",
     "backup.judged": "a backup was judged and is not good",
+    "backup.removal_held": "no backup is removed: the newest shrank, or the clock leaped",
+    "backup.removal_refused": "a store does not let what is too old be removed",
+    "backup.removal_failed": "what is too old could not be removed from a store",
+    "backup.copy_unswept": "what a killed run left in a store could not be removed",
+    "backup.rekeyed": "not every backup could be encrypted to the new keys",
     "backup.stale": "there is no fresh proven backup",
-    "backup.recovered": "good again: a backup was made after one that failed",
+    "backup.recovered": "good again: a proven backup was made after one that failed",
     "journal.failed": "a revocation could not be written into the journal",
     "journal.behind": "the journal of revocations is behind",
     "journal.unshipped": "a store does not take the journal of revocations",
     "journal.differs": "the journal of revocations no longer holds what a store has of it",
+    "journal.not_dropped": "the journal of revocations keeps more days than it needs",
     "restore.revocations_unknown": "later revocations may be missing in what was restored",
+    "restore.journal_doubtful": "lines of the journal were not believed in a restore",
+    "restore.safety_left": "a safety backup that nobody needs was left by a restore that failed",
+    "restore.unreadable": "a restore found a live database that cannot be read",
+    "schedule.ended": "the schedule ended and is started again",
+    "schedule.run_failed": "the schedule could not start what was due",
+    "schedule.last_unknown": "the last run cannot be read: one that was missed is not made up for",
     "drill.done": "a drill was made",
     "backup.fresh": "good again: there is a fresh proven backup",
 }
@@ -232,6 +245,8 @@ class Notices:
         if event.name == "backup.run" and event.facts.get("proven"):
             made = "a proven backup was made"
             title = made if event.ok else f"{made}, and then something failed"
+        if event.name == "backup.judged" and event.facts.get("outcome") == "unknown":
+            title = "a backup could not be judged"
         if event.name == "drill.done" and not event.ok:
             title = "a drill failed: the server could not be recovered"
         return {
@@ -262,13 +277,10 @@ class _Try(Thread):
 
     def run(self) -> None:
         import httpx
-        import stamina
 
-        again = stamina.retry_context(
-            on=(httpx.HTTPError, Undelivered), attempts=ATTEMPTS, timeout=self._bound, wait_initial=0.2
-        )
+        failures = (httpx.HTTPError, Undelivered)
         try:
-            for attempt in again:
+            for attempt in tries(failures, attempts=ATTEMPTS, timeout=self._bound, first_pause=0.2):
                 with attempt:
                     self._tell()
             self.problem = ""

@@ -34,10 +34,6 @@ def utc_now() -> datetime:
 
 def log_event(event: Event) -> None:
     """The hook that writes each event as one line to standard error."""
-    import structlog
-
-    if not structlog.is_configured():
-        configure_logging()
     (logger().info if event.ok else logger().error)(event.name, **event.facts)
 
 
@@ -45,6 +41,8 @@ def logger() -> "FilteringBoundLogger":
     """What writes to the log."""
     import structlog
 
+    if not structlog.is_configured():
+        configure_logging()
     made: FilteringBoundLogger = structlog.get_logger("obms")
     return made
 

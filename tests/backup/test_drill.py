@@ -21,6 +21,7 @@ from obms.backup.run import read_record
 from obms.backup.source import Source
 from obms.backup.storage import Folder
 from obms.badges.examining import newest_moment
+from obms.errors import StorageFailed
 from tests.backup.conftest import Noted, add_issuer, assert_nothing_is_left, execute
 from tests.backup.test_damage import flip
 from tests.deployment import Deployment
@@ -274,3 +275,10 @@ def test_a_person_reads_the_figures(far_sqlite: Deployment) -> None:
     assert "(RPO): " in told
     assert "(RTO): " in told
     assert told.rstrip().endswith("\nrecovered")
+
+
+def test_a_drill_that_cannot_take_the_lock_is_told(sqlite: Deployment, noted: Noted) -> None:
+    (sqlite.backup_dir / ".lock").mkdir(parents=True)
+    drilled = play_drill(replace(sqlite.backups, notify=noted))
+    assert isinstance(drilled.error, StorageFailed)
+    assert [event.ok for event in noted.named("drill.done")] == [False]

@@ -22,7 +22,7 @@ from obms.backup.manifest import MANIFEST_END, Check
 from obms.backup.run import read_record, run
 from obms.backup.stages import Stages
 from obms.databases import Database
-from obms.errors import AlreadyThere, DatabaseUnreachable, LockHeld
+from obms.errors import AlreadyThere, DatabaseUnreachable, LockHeld, StorageFailed
 from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images, left_in_work
 from tests.deployment import Answer, Deployment
 from tests.postgres import Server, installed_programs
@@ -350,3 +350,21 @@ def test_r14_a_backup_by_a_role_without_createdb_is_made_and_loudly_not_proven(
     (listed,) = server.obms("backup", "list", "--json").json
     assert (listed["state"], listed["proven"]) == ("unproven", False)
     assert server.obms("backup", "verify", made["id"]).code == 0
+
+
+def test_a_lock_that_cannot_be_taken_is_recorded_and_told(sqlite: Deployment, noted: Noted) -> None:
+    (sqlite.backup_dir / ".lock").mkdir(parents=True)
+    with pytest.raises(StorageFailed, match=r"\.lock|[Dd]irectory"):
+        run(replace(sqlite.backups, notify=noted))
+    (event,) = noted.named("backup.run")
+    assert (event.ok, event.facts["exit_code"]) == (False, 9)
+    record = read_record(sqlite.backups.storage)
+    assert record is not None
+    assert (record.ok, record.exit_code) == (False, 9)
+
+
+def test_it_is_told_where_it_cannot_be_recorded_either(sqlite: Deployment, noted: Noted) -> None:
+    sqlite.backup_dir.write_text("a file, where a folder is wanted", encoding="utf-8")
+    with pytest.raises(StorageFailed):
+        run(replace(sqlite.backups, notify=noted))
+    assert [event.name for event in noted.events] == ["backup.unrecorded", "backup.run"]

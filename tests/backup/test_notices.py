@@ -1,5 +1,6 @@
 """Notices and heartbeats arrive at a real server; one that does not arrive fails nothing."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -7,21 +8,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+import obms
 from obms.app import open_hook
 from obms.backup.counters import read_counters
 from obms.backup.lock import locked
 from obms.backup.run import run
-from obms.backup.staleness import watch_staleness
+from obms.backup.staleness import watch_alone, watch_staleness
 from obms.errors import ConfigurationError
-from obms.notices import Notices, open_teller
+from obms.notices import TITLES, UNTOLD, Notices, open_teller
 from obms.observe import Event, utc_now
-from tests.backup.conftest import Noted
+from tests.backup.conftest import Noted, execute
 from tests.deployment import Deployment
 from tests.listening import Listener, listening
-from tests.real_faults import unreadable
+from tests.real_faults import unreadable, wait_until
+from tests.serving import free_port
 
 FAILED = Event(name="backup.run", ok=False, facts={"id": None, "error": "The disk is gone."})
 
@@ -97,6 +102,28 @@ def test_a_bad_backup_is_told_once(told_sqlite: Deployment, listener: Listener) 
     assert told_sqlite.obms("backup", "verify", made["id"]).code == 5
     (message,) = [body for body in listener.bodies if body]
     assert (message["event"], message["facts"]["outcome"]) == ("backup.judged", "bad")
+    assert "stored bytes" in message["facts"]["error"]
+    assert "obms backup list" in message["facts"]["hint"]
+
+
+def test_a_backup_that_could_not_be_judged_is_told_as_that_with_the_reason(
+    told_sqlite: Deployment, listener: Listener
+) -> None:
+    execute(told_sqlite, "UPDATE alembic_version SET version_num = '9999'")
+    assert told_sqlite.obms("backup", "run").code == 6
+    (message,) = [body for body in listener.bodies if body]
+    assert message["title"].endswith("a backup could not be judged")
+    assert "9999" in message["facts"]["error"]
+    assert message["facts"]["hint"]
+
+
+def test_all_is_good_again_only_when_a_backup_is_proven(told_sqlite: Deployment, listener: Listener) -> None:
+    missing = str(told_sqlite.folder / "not-there.db")
+    assert told_sqlite.obms("backup", "run", SQLITE_FILE=missing).code == 3
+    assert told_sqlite.obms("backup", "run", "--no-prove").code == 0
+    assert [body["event"] for body in listener.bodies if body] == ["backup.run"]
+    told_sqlite.made_backup()
+    assert [body["event"] for body in listener.bodies if body] == ["backup.run", "backup.recovered"]
 
 
 def test_a_run_whose_proof_fails_is_one_notice(listener: Listener, noted: Noted) -> None:
@@ -138,6 +165,28 @@ def test_where_nobody_listens_the_run_is_made_and_the_lost_notice_counted(
     assert "ConnectError" in answer.err
     assert "hidden" not in answer.err
     assert read_counters(told_sqlite.backup_dir)["undelivered_notices"] >= 1
+
+
+def test_a_notice_that_is_tried_again_leaves_standard_output_to_the_document(sqlite: Deployment) -> None:
+    sqlite.seed(12)
+    with listening(500) as refusing:
+        url = f"{refusing.address}/hidden"
+        with sqlite.start(
+            "backup", "run", "--json", BACKUP_NOTIFY_URLS=url, BACKUP_NOTIFY_ON="all"
+        ) as command:
+            out, err = command.communicate(timeout=60)
+    assert len(refusing.asked) == 3
+    assert json.loads(out)["proven"] is True
+    assert "notice.failed" in err
+    assert "hidden" not in err
+
+
+def test_what_is_logged_first_goes_to_standard_error() -> None:
+    script = "from obms.observe import logger; logger().error('the first line')"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == ""
+    assert "the first line" in done.stderr
 
 
 def test_one_who_never_answers_is_given_up_and_the_others_are_told(listener: Listener, noted: Noted) -> None:
@@ -243,6 +292,33 @@ def test_s2_a_new_server_has_time_for_its_first_backup_and_one_that_failed_has_n
     assert len(noted.named("backup.stale")) == 2
 
 
+def test_s2_an_api_that_keeps_no_schedule_tells_of_it(told_sqlite: Deployment, listener: Listener) -> None:
+    assert told_sqlite.obms("backup", "run", "--no-prove").code == 0
+    settings = {"PORT": str(free_port()), "BACKUP_MAX_AGE": "1s"}
+    with told_sqlite.start("serve", "--no-schedule", **settings) as api:
+        wait_until(lambda: listener.bodies, "the notice")
+        api.terminate()
+        api.communicate(timeout=30)
+    assert [body["event"] for body in listener.bodies] == ["backup.stale"]
+
+
+def test_s2_of_the_processes_with_one_folder_one_looks(tmp_path: Path) -> None:
+    looked: list[str] = []
+    first, second = (watch_alone(tmp_path, partial(looked.append, name)) for name in ("first", "second"))
+    for look in (first, second, first):
+        look()
+    del first, look
+    second()
+    assert looked == ["first", "first", "second"]
+
+
+def test_s2_where_no_lock_can_be_had_each_looks(tmp_path: Path) -> None:
+    looked: list[str] = []
+    for name in ("first", "second"):
+        watch_alone(tmp_path / ("x" * 300), partial(looked.append, name))()
+    assert looked == ["first", "second"]
+
+
 def test_s2_a_folder_that_cannot_be_read_is_told(sqlite: Deployment, noted: Noted) -> None:
     sqlite.made_backup()
     look = watch_staleness(replace(sqlite.backups, notify=noted), timedelta(hours=26))
@@ -260,3 +336,29 @@ def test_what_cannot_be_counted_fails_nothing(sqlite: Deployment, capsys: pytest
     sqlite.environment["BACKUP_DIR"] = str(sqlite.folder / ("x" * 300))
     open_hook(sqlite.settings, logged=False)(FAILED)
     assert "counters.failed" in capsys.readouterr().err
+
+
+def names_of_failures() -> Iterator[str]:
+    """What the program calls the events that may say that something went wrong."""
+    for file in Path(obms.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name | ast.Attribute):
+                continue
+            given = {keyword.arg: keyword.value for keyword in call.keywords}
+            called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+            if called == "Event" and "ok" in given:
+                yield from words_in(given["name"])
+            elif "guard" in (called, *(arg.id for arg in call.args[:1] if isinstance(arg, ast.Name))):
+                yield from (word for arg in call.args for word in words_in(arg) if "." in word)
+
+
+def words_in(expression: ast.expr) -> list[str]:
+    found = (part.value for part in ast.walk(expression) if isinstance(part, ast.Constant))
+    return [value for value in found if isinstance(value, str)]
+
+
+def test_whatever_goes_wrong_has_a_title_or_is_told_by_another_event() -> None:
+    names = set(names_of_failures())
+    assert {"backup.run", "backup.stale", "schedule.run_failed", "schedule.look_failed"} <= names
+    assert names <= {*TITLES, *UNTOLD}
+    assert {*TITLES, *UNTOLD} <= names | {"backup.recovered"}

@@ -220,6 +220,7 @@ def test_b13_a_child_that_does_not_even_end_itself_is_killed(sqlite: Deployment,
     [
         ("import os; os.kill(os.getpid(), 9)", "killed by signal 9"),
         ("raise SystemError", "ended with 1"),
+        ("raise SystemExit(2)", "ended with 2"),
     ],
 )
 def test_a_run_that_dies_without_a_word_is_recorded_and_told(
@@ -234,6 +235,14 @@ def test_a_refused_run_is_no_failed_one(sqlite: Deployment, noted: Noted) -> Non
     with pytest.raises(LockHeld):
         run_in_child(replace(sqlite.backups, notify=noted), (sys.executable, "-c", "raise SystemExit(7)"))
     assert read_record(sqlite.backups.storage) is None
+    assert noted.events == []
+
+
+def test_a_run_that_could_tell_and_not_write_its_record_is_not_told_again(
+    sqlite: Deployment, noted: Noted
+) -> None:
+    sqlite.environment["BACKUP_DIR"] = str(sqlite.folder / ("x" * 300))
+    run_in_child(replace(sqlite.backups, notify=noted), (sys.executable, "-c", "raise SystemExit(9)"))
     assert noted.events == []
 
 

@@ -16,7 +16,8 @@ from obms.backup.child_run import drill_in_child
 from obms.backup.drill_report import Drill
 from obms.backup.lock import is_held, locked
 from obms.backup.run import read_record, run
-from obms.backup.schedule import Duty, Schedule, keep_duties, keep_schedule
+from obms.backup.schedule import Duty, Schedule, keep_duties, keep_schedule, last_run
+from obms.backup.staleness import watch_staleness
 from obms.errors import ConfigurationError, LockHeld, StorageFailed
 from tests.backup.conftest import Noted
 from tests.deployment import Deployment
@@ -103,8 +104,8 @@ def test_s1_a_time_that_was_slept_through_is_made_up_for_once(
     early = backups_at(Hands(MIDNIGHT - timedelta(days=3)))
     run(early, prove_it=False)
     runs = Runs(clock=Hands(MIDNIGHT + timedelta(hours=5)))
-    keep_schedule(backups_at(runs.clock), DAILY, start=runs, wait=runs.clock.wait, runs=1)
-    assert runs.at[0] - MIDNIGHT < timedelta(hours=6)
+    keep_schedule(backups_at(runs.clock), DAILY, start=runs, wait=runs.clock.wait, runs=3)
+    assert [f"{at:%d %H}" for at in runs.at] == ["22 05", "23 00", "24 00"]
 
 
 def test_without_a_missed_time_it_waits_for_the_next(backups_at: Callable[[Hands], Backups]) -> None:
@@ -348,6 +349,22 @@ def test_b8_a_folder_that_is_none_holds_no_lock(sqlite: Deployment) -> None:
     assert not is_held(replace(sqlite.backups, folder=folder))
 
 
+def test_s2_a_folder_that_cannot_be_read_is_told_and_does_not_end_the_schedule(
+    sqlite: Deployment, noted: Noted
+) -> None:
+    sqlite.environment["BACKUP_DIR"] = str(sqlite.folder / ("x" * 300))
+    runs = Runs(clock=Hands(MIDNIGHT))
+    backups = replace(sqlite.backups, clock=runs.clock, notify=noted)
+    duties = [Duty(schedule=DAILY, start=runs, last=lambda: last_run(backups)) for _ in range(2)]
+    watch = watch_staleness(backups, timedelta(hours=26))
+    keep_duties(backups, duties, wait=runs.clock.wait, look=watch, runs=4)
+    assert [at.date().day for at in runs.at] == [23, 23, 24, 24]
+    (unknown,) = noted.named("schedule.last_unknown")
+    assert not unknown.ok
+    assert "too long" in str(unknown.facts["error"])
+    assert len(noted.named("backup.stale")) == 1
+
+
 def test_a_duty_has_its_own_times_and_both_are_done(
     backups_at: Callable[[Hands], Backups], noted: Noted
 ) -> None:
@@ -410,6 +427,7 @@ def test_the_drill_schedule_alone_holds_a_drill_as_a_process_of_its_own(stocked_
 def test_a_drill_that_ends_without_a_report_is_told(sqlite: Deployment, noted: Noted) -> None:
     backups = replace(sqlite.backups, notify=noted)
     drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(1)"))
+    drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(9)"))
     with pytest.raises(LockHeld):
         drill_in_child(backups, (sys.executable, "-c", "raise SystemExit(7)"))
     (event,) = noted.named("drill.done")

@@ -1,5 +1,6 @@
 """What is known of a backup is the most that was found out about it, and never a guess."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def test_a_backup_of_a_newer_program_is_not_called_bad(stocked: Deployment) -> N
     assert answer.code == 6
     assert "unknown" in answer.err
     assert answer.json["proof"]["level"] == "restorable"
+    record = json.loads((stocked.backup_dir / "last_run.json").read_text())
+    assert (record["ok"], record["exit_code"]) == (False, 6)
+    assert answer.err == f"obms: {record['error']} {record['hint']} (exit 6)\n"
 
 
 def test_without_the_key_a_backup_is_not_called_bad(backed: Backed) -> None:

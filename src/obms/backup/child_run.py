@@ -7,18 +7,23 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import TypeVar
 
 from obms.backup import Backups
-from obms.backup.drill_report import last_drill
-from obms.backup.run import read_record, record
+from obms.backup.drill_report import Drill, last_drill
+from obms.backup.run import Record, read_record, record
 from obms.backup.schedule import LOOK, guard
 from obms.backup.time_limit import GRACE_SECONDS, LAST_WORDS_SECONDS
-from obms.errors import LockHeld, ObmsError, RunLost, RunTimedOut
+from obms.errors import LockHeld, ObmsError, RunLost, RunTimedOut, StorageFailed
 from obms.observe import Event
 
 # It ends itself, and only if it cannot even do that is it killed.
 SPARE_SECONDS = GRACE_SECONDS + LAST_WORDS_SECONDS + 10
 END_SECONDS = 5.0
+# It has told of these itself. 1 is a bug, and with 2 it ended before it could tell anybody.
+TOLD = range(3, 11)
+
+T = TypeVar("T")
 
 
 def run_in_child(
@@ -28,14 +33,18 @@ def run_in_child(
     look: Callable[[], object] = lambda: None,
     spare: float = SPARE_SECONDS,
 ) -> None:
-    """Make one run by `command`; it failed without leaving a record, and it is recorded here.
+    """Make one run by `command`; where it failed without a word and without a record, that is made here.
 
     LockHeld, which the child has told, where another run is at work.
     The child's standard input is a pipe of ours: it ends when we do.
     """
-    began_at, before = backups.clock(), read_record(backups.storage)
+
+    def recorded() -> Record | None:
+        return _as_far_as_it_can_be_read(lambda: read_record(backups.storage))
+
+    began_at, before = backups.clock(), recorded()
     error = _do_in_child(backups, command, look, spare)
-    if error is not None and read_record(backups.storage) == before:
+    if error is not None and recorded() == before:
         record(backups, began_at, {}, error=error)
 
 
@@ -46,18 +55,33 @@ def drill_in_child(
     look: Callable[[], object] = lambda: None,
     spare: float = SPARE_SECONDS,
 ) -> None:
-    """Hold one drill by `command`; where it ended without a report, that is told here. LockHeld as there."""
-    before = last_drill(backups.folder, backups.trusted)
+    """Hold one drill by `command`; where it ended without a word and without a report, that is told here.
+
+    LockHeld as there.
+    """
+
+    def reported() -> Drill | None:
+        return _as_far_as_it_can_be_read(lambda: last_drill(backups.folder, backups.trusted))
+
+    before = reported()
     error = _do_in_child(backups, command, look, spare)
-    if error is not None and last_drill(backups.folder, backups.trusted) == before:
+    if error is not None and reported() == before:
         facts = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
         backups.notify(Event(name="drill.done", ok=False, facts=facts))
+
+
+def _as_far_as_it_can_be_read(read: Callable[[], T | None]) -> T | None:
+    """A folder that cannot be read is the child's to tell of."""
+    try:
+        return read()
+    except StorageFailed:
+        return None
 
 
 def _do_in_child(
     backups: Backups, command: Sequence[str], look: Callable[[], object], spare: float
 ) -> ObmsError | None:
-    """What it failed by, as far as its end tells."""
+    """What it failed by without having told of it, as far as its end tells."""
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
     try:
         _wait_for(child, backups.timeout, spare, look=lambda: guard(backups, "schedule.look_failed", look))
@@ -88,7 +112,7 @@ def _wait_for(
 
 
 def _failure(status: int) -> ObmsError | None:
-    if status == 0:
+    if status in (0, *TOLD):
         return None
     return RunLost(detail=f"it was killed by signal {-status}" if status < 0 else f"it ended with {status}")
 

@@ -27,6 +27,7 @@ from obms.errors import (
     StoreRefused,
 )
 from obms.observe import Event
+from obms.retrying import tries
 
 T = TypeVar("T")
 FIRST_PAUSE = 0.5
@@ -161,14 +162,12 @@ def _files(image: str) -> set[str]:
 
 def _patiently(store: Store, work: Callable[[], T]) -> T:
     """Try again after pauses that grow; a refusal, or damage, does not pass by waiting."""
-    import stamina  # with asyncio, and only where something is copied
-
-    for attempt in stamina.retry_context(
-        on=lambda error: isinstance(error, StorageFailed) and not isinstance(error, StoreRefused),
+    for attempt in tries(
+        lambda error: isinstance(error, StorageFailed) and not isinstance(error, StoreRefused),
         attempts=store.options.attempts,
         timeout=None,
-        wait_initial=FIRST_PAUSE,
-        wait_max=LONGEST_PAUSE,
+        first_pause=FIRST_PAUSE,
+        longest_pause=LONGEST_PAUSE,
     ):
         with attempt:
             done = work()

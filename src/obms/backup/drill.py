@@ -1,7 +1,7 @@
 """A drill: the loss of the machine is played through, with the newest proven backup of the farthest store."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,15 @@ from obms.backup.stages import Stages
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import Store, Stores
 from obms.backup.time_limit import time_limit
-from obms.errors import BackupDamaged, BackupNotFound, NothingProven, NotProven, ObmsError, StorageFailed
+from obms.errors import (
+    BackupDamaged,
+    BackupNotFound,
+    LockHeld,
+    NothingProven,
+    NotProven,
+    ObmsError,
+    StorageFailed,
+)
 from obms.observe import Event, no_event
 
 Newest = Callable[[Connection], datetime | None]
@@ -65,11 +73,14 @@ def drill(backups: Backups, newest: Newest, *, store: str | None = None) -> Dril
     def conclude(error: ObmsError | None) -> Drilled:
         return _conclude(backups, play, error)
 
-    with locked(backups):
+    with ExitStack() as held:
         try:
+            held.enter_context(locked(backups))
             with time_limit(backups.timeout, lambda: play.stages.current, conclude):
                 sweep_spools(backups.work)
                 _recover(backups, play, newest)
+        except LockHeld:
+            raise
         except ObmsError as error:
             return conclude(error)
         except SQLAlchemyError as error:

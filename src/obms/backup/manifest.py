@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from obms.backup.signing import Signer, is_signature
-from obms.errors import BackupDamaged
+from obms.errors import BackupDamaged, NotProven
 
 FORMAT = 2  # 1 knew no signatures
 MANIFEST_END = ".json"
@@ -176,3 +176,12 @@ class Verdict(Document):
         """The first check that failed, in one line."""
         failed = next((check for check in self.checks if not check.ok), None)
         return f"{failed.name}: {failed.detail}" if failed else "no proof was made"
+
+    def failure(self) -> BackupDamaged | NotProven | None:
+        """What a command ends with: 5 for bytes that are not the manifest's, 6 for any other than good."""
+        if self.ok:
+            return None
+        if self.outcome == "bad" and self.level is None:
+            return BackupDamaged(name=self.id, detail=self.reason)
+        detail = f"{self.outcome}: {self.reason.removesuffix('.')}"
+        return NotProven(name=self.id, detail=detail, hint=self.hint or None)

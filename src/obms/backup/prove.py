@@ -73,7 +73,9 @@ def prove(
     ).signed(backups.signer)
     if not _stands(kept, verdict, believed=believed):
         backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
-    facts = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
+    facts: dict[str, object] = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
+    if failure := verdict.failure():
+        facts |= {"error": str(failure), "hint": failure.hint, "exit_code": failure.exit_code}
     backups.notify(Event(name="backup.judged", ok=verdict.ok, facts=facts))
     return verdict
 

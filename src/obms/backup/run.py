@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -25,7 +26,7 @@ from obms.backup.storage import Storage
 from obms.backup.superseded import sweep_superseded
 from obms.backup.time_limit import time_limit
 from obms.backup.trust import NOTHING_MORE, Accepted
-from obms.errors import BackupDamaged, ObmsError, RunBroken, RunEnded, StorageFailed
+from obms.errors import BackupDamaged, LockHeld, ObmsError, RunBroken, RunEnded, StorageFailed
 from obms.observe import Event
 
 RECORD = "last_run.json"
@@ -63,30 +64,24 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
     def record_failure(error: ObmsError) -> None:
         record(backups, began_at, stages.seconds, made=made, error=error)
 
-    with locked(backups):
+    with ExitStack() as held:
         try:
+            held.enter_context(locked(backups))
             with time_limit(backups.timeout, lambda: stages.current, record_failure):
                 clean_up(backups)
                 backups = replace(backups, chain=with_own_key(backups.chain))
-                manifest = create(backups, reason=reason, stages=stages)
-                stages.begin("prove")
-                verdict, journal_problem = _judged(backups, manifest, prove_it=prove_it)
-                made = Run(
-                    manifest=manifest,
-                    verdict=verdict,
-                    seconds=stages.total,
-                    stages=stages.seconds,
-                    journal_problem=journal_problem,
-                )
+                made = _made(backups, stages, prove_it=prove_it, reason=reason)
                 stages.begin("copy")
                 made = _copied(backups, made)
                 stages.begin("retain")
                 made = _retained(backups, made)
+        except LockHeld:
+            raise  # the record is that of the run which holds it
         except BaseException as error:
             record_failure(_as_told(error, stages.current))
             raise
         made = replace(made, seconds=stages.total, stages=stages.seconds)
-        record(backups, began_at, stages.seconds, made=made, error=_missing_copies(made.copies))
+        record(backups, began_at, stages.seconds, made=made, error=_failure(made))
     return made
 
 
@@ -99,6 +94,19 @@ def _as_told(error: BaseException, stage: str) -> ObmsError:
     return RunBroken(stage=stage, detail=repr(error))
 
 
+def _made(backups: Backups, stages: Stages, *, prove_it: bool, reason: str) -> Run:
+    manifest = create(backups, reason=reason, stages=stages)
+    stages.begin("prove")
+    verdict, journal_problem = _judged(backups, manifest, prove_it=prove_it)
+    return Run(
+        manifest=manifest,
+        verdict=verdict,
+        seconds=stages.total,
+        stages=stages.seconds,
+        journal_problem=journal_problem,
+    )
+
+
 def _judged(backups: Backups, manifest: Manifest, *, prove_it: bool) -> tuple[Verdict | None, str | None]:
     """The verdict, and why the journal could not be brought up to date beside that."""
     with ThreadPoolExecutor(1) as beside:
@@ -106,6 +114,12 @@ def _judged(backups: Backups, manifest: Manifest, *, prove_it: bool) -> tuple[Ve
         caught_up = beside.submit(catch_up, backups)
         verdict = prove(backups, manifest) if prove_it else None
         return verdict, caught_up.result()
+
+
+def _failure(made: Run) -> ObmsError | None:
+    """What the command ends with although the backup was made."""
+    unproven = made.verdict.failure() if made.verdict else None
+    return unproven or _missing_copies(made.copies)
 
 
 def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
@@ -157,9 +171,10 @@ def record(
     """Leave the record of a run, and tell of it. What failed is told although it cannot be recorded."""
     before = read_record(backups.storage) if made else None
     ok = error is None and made is not None and (made.verdict is None or made.proven)
+    proven = made.proven if made else False
     facts = {
         "id": made.manifest.id if made else None,
-        "proven": made.proven if made else False,
+        "proven": proven,
         "removed": made.retained.removed if made else (),
         "held": made.retained.held if made else None,
         "error": f"{error}" if error else None,
@@ -168,7 +183,11 @@ def record(
         "stages": dict(stages),
     }
     times = {"started_at": began_at.isoformat(), "ended_at": backups.clock().isoformat()}
-    written = {**times, "ok": ok, **facts, "copies": [asdict(copy) for copy in made.copies] if made else []}
+    # A backup that was not to be proven is no sign that all is good again.
+    failed_before = before is not None and before.failing
+    failing = not ok or (failed_before and not proven)
+    copies = [asdict(copy) for copy in made.copies] if made else []
+    written = {**times, "ok": ok, "failing": failing, **facts, "copies": copies}
     try:
         backups.storage.put(RECORD, iter((json.dumps(written, indent=2).encode() + b"\n",)))
     except StorageFailed as failed:
@@ -176,16 +195,20 @@ def record(
             raise
         backups.notify(Event(name="backup.unrecorded", ok=False, facts={"error": str(failed)}))
     backups.notify(Event(name="backup.run", ok=ok, facts=facts))
-    if ok and before is not None and not before.ok:
+    if failed_before and not failing:
         backups.notify(Event(name="backup.recovered", facts={"id": facts["id"]}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known of the last run, whether it made a backup or not."""
+    """What is known of the last run, whether it made a backup or not.
+
+    `failing` until one is proven again after one that failed.
+    """
 
     started_at: datetime
     ok: bool
+    failing: bool
     exit_code: int
     stages: Mapping[str, float] = field(default_factory=dict)
 
@@ -199,6 +222,7 @@ def read_record(storage: Storage) -> Record | None:
         return Record(
             started_at=datetime.fromisoformat(record["started_at"]).astimezone(UTC),
             ok=record["ok"] is True,
+            failing=record.get("failing", record["ok"] is not True) is True,
             exit_code=int(record["exit_code"]),
             stages={str(name): float(took) for name, took in record.get("stages", {}).items()},
         )

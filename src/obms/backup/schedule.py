@@ -135,12 +135,11 @@ def keep_duties(
 ) -> None:
     """Do each at its due times, one after another, for ever or `runs` times.
 
-    A time that was missed is made up for, once; one at which another run is at work, when that has
-    ended. What fails is told by its events, and never ends the schedule. `look` is called each time
-    the clock is looked at.
+    A time that was missed is made up for, once, where it can be read when it was done last; one at which
+    another run is at work, when that has ended. What fails is told by its events, and never ends the
+    schedule. `look` is called each time the clock is looked at.
     """
-    firsts = {duty: _first_due(backups, duty) for duty in duties}
-    due = {duty: first for duty, first in firsts.items() if first is not None}
+    due = _first_dues(backups, duties)
     done = 0
     while due and not (runs and done == runs):
         backups.notify(Event(name="schedule.next", facts={"at": min(due.values()).isoformat()}))
@@ -215,10 +214,24 @@ def last_run(backups: Backups) -> datetime | None:
     return record.started_at if record else None
 
 
-def _first_due(backups: Backups, duty: Duty) -> datetime | None:
-    """Now, if a time has passed since it was last done; else the next due time."""
-    now, last = backups.clock(), duty.last()
-    if last is None:
-        return duty.schedule.next_after(now)
-    missed = duty.schedule.next_after(min(now, last))
-    return now if missed is not None and missed <= now else duty.schedule.next_after(now)
+def _first_dues(backups: Backups, duties: Sequence[Duty]) -> dict[Duty, datetime]:
+    """When each is due first, of those whose schedule is not off; why that is a guess is told once."""
+    now, due, unread = backups.clock(), {}, None
+    for duty in duties:
+        if (following := duty.schedule.next_after(now)) is None:
+            continue
+        try:
+            due[duty] = now if _was_missed(duty, now) else following
+        except ObmsError as error:
+            due[duty], unread = following, unread or error
+    if unread:
+        facts = {"error": str(unread), "hint": unread.hint}
+        backups.notify(Event(name="schedule.last_unknown", ok=False, facts=facts))
+    return due
+
+
+def _was_missed(duty: Duty, now: datetime) -> bool:
+    """Whether a time has passed since it was last done."""
+    last = duty.last()
+    missed = duty.schedule.next_after(min(now, last)) if last else None
+    return missed is not None and missed <= now

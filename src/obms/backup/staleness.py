@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from obms.backup import Backups
 from obms.backup.run import newest_proven, read_record
@@ -35,6 +38,31 @@ def watch_staleness(backups: Backups, max_age: timedelta) -> Callable[[], None]:
             backups.notify(Event(name="backup.stale" if stale else "backup.fresh", ok=not stale, facts=facts))
 
     return look
+
+
+def watch_alone(folder: Path, look: Callable[[], None]) -> Callable[[], None]:
+    """`look` while no other process with the same folder does so already: what it tells is told by one.
+
+    The first one goes on until it ends. Where the folder takes no lock each of them looks.
+    """
+    lock = FileLock(folder / ".watch", timeout=0, fallback_to_soft=False, preserve_lock_file=True)
+
+    def look_alone() -> None:
+        if lock.is_locked or not _is_taken(lock):
+            look()
+
+    return look_alone
+
+
+def _is_taken(lock: FileLock) -> bool:
+    """Take it, unless another has it."""
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _newest(backups: Backups) -> tuple[datetime | None, str | None]:

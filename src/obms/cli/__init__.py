@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, NoReturn
 
 import typer
@@ -101,21 +101,24 @@ def serve(
 ) -> None:
     """Serve the API, and keep BACKUP_SCHEDULE and DRILL_SCHEDULE (unless both are off).
 
+    Where it keeps none it tells all the same when there is no fresh proven backup.
+
     Example: PORT=3000 obms serve
     """
-    from obms.app import check_notices, keeps_schedule, open_hook
-    from obms.web.serve import serve_api
+    from obms.app import check_notices, keeps_schedule, open_hook, open_watch
+    from obms.backup.schedule import guard
+    from obms.web.serve import keep_looking, keep_running, serve_api
 
     settings = load_settings()
     check_notices(settings)
     make_server(settings)
-    serve_api(
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        scheduled=schedule and keeps_schedule(settings),
-        notify=open_hook(settings, logged=True),
-    )
+    if schedule and keeps_schedule(settings):
+        beside = partial(keep_running, notify=open_hook(settings, logged=True))
+    else:
+        everything = make_backups(settings, logged=True)
+        look = partial(guard, everything, "schedule.look_failed", open_watch(settings, everything))
+        beside = partial(keep_looking, look=look)
+    serve_api(host=settings.host, port=settings.port, workers=settings.workers, beside=beside)
 
 
 @app.command()

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obms.errors import BackupDamaged, NotProven
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,9 +78,5 @@ def named(name: str, store: str | None) -> str:
 
 def require_good(verdict: "Verdict") -> None:
     """Exit 5 for bytes that are not what the manifest says, 6 for any other verdict than good."""
-    if verdict.ok:
-        return
-    if verdict.outcome == "bad" and verdict.level is None:
-        raise BackupDamaged(name=verdict.id, detail=verdict.reason)
-    hint = {"hint": verdict.hint} if verdict.hint else {}
-    raise NotProven(name=verdict.id, detail=f"{verdict.outcome}: {verdict.reason.removesuffix('.')}", **hint)
+    if failure := verdict.failure():
+        raise failure

@@ -131,7 +131,7 @@ def last_run(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
         yield Finding(name="last run", light="green", detail=detail)
         return
     told = json.loads(b"".join(scene.backups.storage.get(RECORD)))
-    detail += f", exit {record.exit_code}: {told.get('error') or 'its backup is not proven'}"
+    detail += f", exit {record.exit_code}: {told.get('error')}"
     yield Finding(name="last run", light="red", detail=detail, mend=str(told.get("hint") or RUN))
 
 
