@@ -73,6 +73,12 @@ class DatabaseMissing(DatabaseUnreachable):
     hint = "For a new server `obms migrate` makes it; a lost one is brought back by `obms restore latest`."
 
 
+class DatabaseDamaged(DatabaseUnreachable):
+    """The database {name} is damaged: {detail}."""
+
+    hint = "`obms restore latest` brings the newest proven backup back, and keeps the damaged file beside it."
+
+
 class DatabaseNotMigrated(DatabaseUnreachable):
     """The database has schema {found}, and this program needs {needed}."""
 
@@ -251,6 +257,12 @@ class StorageFailed(ObmsError):
 
     exit_code = 9
     hint = "Older backups are untouched. Check free space and permissions of the folder."
+
+
+class Unreadable(StorageFailed):
+    """A file of the storage cannot be read: {detail}."""
+
+    hint = "`obms doctor` says which others cannot be, and what gives them back."
 
 
 class StoreRefused(StorageFailed):

@@ -4,15 +4,19 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from obms.backup.catalog import Backup, find, free_name, read_catalog
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
-from obms.backup.storage import Folder
+from obms.backup.storage import Folder, Storage
+from obms.backup.stores import open_store
 from obms.backup.trust import Accepted
 from obms.errors import BackupNotFound, KeyMissing
 from tests.backup.test_manifest import MANIFEST, OTHER, SIGNER, VERDICT
+from tests.real_faults import bound_by_modes
+from tests.s3_server import BUCKET, S3Server
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -29,7 +33,7 @@ class Shelf:
         moment = START + timedelta(days=days)
         id = f"sqlite_backup_{moment:%Y-%m-%d_%H-%M-%S}"
         manifest = replace(MANIFEST, id=id, file=f"{id}.db.gz", started_at=moment).signed(SIGNER)
-        self.folder.put(manifest.file, iter((b"image",)))
+        self.folder.put(manifest.file, iter((bytes(manifest.bytes),)))
         self.folder.put(manifest.file + MANIFEST_END, iter((manifest.to_bytes(),)))
         if verdict is not None:
             verdict = replace(verdict, id=id, manifest=manifest.fingerprint).signed(SIGNER)
@@ -96,6 +100,39 @@ def test_a_manifest_without_image_is_damaged(shelf: Shelf) -> None:
     assert shelf.only().state == "damaged"
     assert shelf.only().problem == "its image is missing"
     assert not shelf.only().proven
+
+
+@pytest.mark.parametrize("end", [MANIFEST_END, VERDICT_END])
+def test_what_may_not_be_read_is_named_and_hides_no_other(shelf: Shelf, end: str) -> None:
+    whole, unreadable = shelf.add(1), shelf.add(2)
+    (shelf.path / (unreadable + end)).chmod(0)
+    with bound_by_modes():
+        newest, oldest = read_catalog(shelf.folder, SIGNER.public)
+        assert find(shelf.folder, "latest", SIGNER.public).file == whole
+    assert (newest.file, newest.state, oldest.state) == (unreadable, "damaged", "proven")
+    assert f"{unreadable}{end}: Permission denied" in str(newest.problem)
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "missing"])
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_k5_an_image_that_is_cut_or_missing_is_named_and_never_counts(
+    shelf: Shelf, place: str, cut: bool, request: pytest.FixtureRequest
+) -> None:
+    older, newer = shelf.add(1), shelf.add(2)
+    storage: Storage = shelf.folder
+    if place == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        storage = open_store(server.url(f"{BUCKET}/{uuid4().hex}"), server.credentials).storage
+        for name in shelf.folder.names():
+            storage.put(name, shelf.folder.get(name))
+    if cut:
+        storage.put(newer, iter((b"x",)))
+    else:
+        storage.remove(newer)
+    states = {backup.file: (backup.state, backup.problem) for backup in read_catalog(storage, SIGNER.public)}
+    problem = "its image has 1 of 100 bytes" if cut else "its image is missing"
+    assert states == {older: ("proven", None), newer: ("damaged", problem)}
+    assert find(storage, "latest", SIGNER.public).file == older
 
 
 def test_a_damaged_manifest_makes_the_backup_damaged(shelf: Shelf) -> None:

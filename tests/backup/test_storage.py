@@ -81,8 +81,15 @@ def test_names_are_sorted_and_chosen_by_their_start(storage: Storage) -> None:
     assert list(storage.names("z")) == []
 
 
+def test_sizes_are_those_of_the_whole_objects(storage: Storage) -> None:
+    for name, data in (("a", b""), ("b", b"twelve bytes")):
+        put(storage, name, data)
+    assert storage.sizes() == {"a": 0, "b": 12}
+
+
 def test_a_storage_that_nothing_was_put_into_is_empty(storage: Storage) -> None:
     assert list(storage.names()) == []
+    assert storage.sizes() == {}
 
 
 def test_an_object_that_is_not_there_is_not_found(storage: Storage) -> None:

@@ -1,7 +1,7 @@
 """The catalogue: it is the manifests that lie beside the images, read anew each time."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Literal
@@ -10,7 +10,7 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Signature,
 from obms.backup.pins import PIN_END, Pin, read_pin
 from obms.backup.storage import Storage
 from obms.backup.trust import NOTHING_MORE, Accepted, refusal
-from obms.errors import BackupDamaged, BackupNotFound
+from obms.errors import BackupDamaged, BackupNotFound, Unreadable
 
 PREFIXES = {"sqlite": "sqlite_backup_", "postgresql": "postgres_backup_"}
 ENDINGS = {"sqlite": ".db", "postgresql": ".sql"}
@@ -32,7 +32,8 @@ State = Literal["proven", "unproven", "bad", "damaged", "orphan"]
 class Backup:
     """One backup as the files tell it. Without a manifest it is an orphan, or damaged, and never counts.
 
-    `trusted` is the public key whose signed verdicts are believed.
+    `trusted` is the public key whose signed verdicts are believed. `stored` is the size of its image,
+    None where that is missing.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Backup:
     problem: str | None = None
     trusted: str | None = None
     pin: Pin | None = None
+    stored: int | None = None
 
     @property
     def state(self) -> State:
@@ -101,22 +103,24 @@ def read_catalog(storage: Storage, trusted: str | None) -> Iterator[Backup]:
 
     Only verdicts signed with the `trusted` key make a backup proven; with None there is no such key.
     """
-    names = set(storage.names())
-    images = {name for name in names if IMAGE.fullmatch(name)}
-    images |= {name.removesuffix(MANIFEST_END) for name in names if _is_manifest(name)}
+    sizes = storage.sizes()
+    images = {name for name in sizes if IMAGE.fullmatch(name)}
+    images |= {name.removesuffix(MANIFEST_END) for name in sizes if _is_manifest(name)}
     for name in sorted(images, key=_stamp, reverse=True):
         try:
-            backup = _read_backup(storage, name, names)
+            backup = _read_backup(storage, name, sizes)
         except BackupNotFound:  # removed since the names were read
             continue
+        except Unreadable as error:  # one that cannot be read hides no other
+            backup = replace(_unread(name), problem=str(error))
         yield replace(backup, trusted=trusted)
 
 
 def oldest(storage: Storage, trusted: str | None) -> Backup | None:
     """The one that was made first, whosever it is, without reading the others: names never go back."""
-    names = set(storage.names())
-    first = min((name for name in names if IMAGE.fullmatch(name)), key=_stamp, default=None)
-    return None if first is None else replace(_read_backup(storage, first, names), trusted=trusted)
+    sizes = storage.sizes()
+    first = min((name for name in sizes if IMAGE.fullmatch(name)), key=_stamp, default=None)
+    return None if first is None else replace(_read_backup(storage, first, sizes), trusted=trusted)
 
 
 def _stamp(file: str) -> Place:
@@ -140,17 +144,22 @@ def _is_manifest(name: str) -> bool:
     )
 
 
-def _read_backup(storage: Storage, file: str, names: set[str]) -> Backup:
+def _unread(file: str) -> Backup:
+    """What the name alone tells."""
     match = IMAGE.fullmatch(file)
     assert match is not None
-    plain = Backup(
+    return Backup(
         id=match["id"],
         file=file,
         database=KINDS[match["prefix"]],
         created_at=_time_of(match["stamp"]),
-        pin=read_pin(storage, _pin_name(file)) if _pin_name(file) in names else None,
     )
-    if file + MANIFEST_END not in names:
+
+
+def _read_backup(storage: Storage, file: str, sizes: Mapping[str, int]) -> Backup:
+    pin = read_pin(storage, _pin_name(file)) if _pin_name(file) in sizes else None
+    plain = replace(_unread(file), pin=pin, stored=sizes.get(file))
+    if file + MANIFEST_END not in sizes:
         return plain
     try:
         manifest = read_manifest(storage, file)
@@ -161,9 +170,16 @@ def _read_backup(storage: Storage, file: str, names: set[str]) -> Backup:
         id=manifest.id,
         created_at=manifest.started_at,
         manifest=manifest,
-        verdict=read_verdict(storage, manifest) if file + VERDICT_END in names else None,
-        problem=None if file in names else "its image is missing",
+        verdict=read_verdict(storage, manifest) if file + VERDICT_END in sizes else None,
+        problem=_problem_of_image(manifest, sizes.get(file)),
     )
+
+
+def _problem_of_image(manifest: Manifest, stored: int | None) -> str | None:
+    """What the size tells without reading it: a copy that broke off must not be taken for the backup."""
+    if stored is None:
+        return "its image is missing"
+    return None if stored == manifest.bytes else f"its image has {stored} of {manifest.bytes} bytes"
 
 
 def _time_of(stamp: str) -> datetime | None:

@@ -83,11 +83,13 @@ class ObjectStore:
             return obstore.head(self._client, name)["size"]
 
     def names(self, prefix: str = "") -> Iterator[str]:
+        yield from (name for name in sorted(self.sizes()) if name.startswith(prefix))
+
+    def sizes(self) -> Mapping[str, int]:
         with self._errors(""):
             found = obstore.list_with_delimiter(self._client)["objects"]
-        names = sorted(item["path"] for item in found)
         # Some servers list the prefix itself, as an object without a name.
-        yield from (name for name in names if name and name.startswith(prefix))
+        return {item["path"]: item["size"] for item in found if item["path"]}
 
     def remove(self, name: str) -> None:
         with self._errors(name):

@@ -87,7 +87,8 @@ def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Ac
         if name in set(storage.names(name)):
             return _source_of_file(storage, name, trusted)
         raise
-    if backup.problem:
+    # An image of the wrong size can be judged, and the verdict about it is kept.
+    if backup.problem and (backup.manifest is None or backup.stored is None):
         raise BackupDamaged(name=backup.file, detail=backup.problem)
     return Source(
         file=backup.file,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -12,7 +12,7 @@ from uuid import uuid4
 from obms import private
 from obms.backup.alongside import alongside
 from obms.databases import Chunks
-from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
+from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, Unreadable
 
 CHUNK = 1 << 20
 PARTIAL_END = ".partial"
@@ -29,13 +29,19 @@ class Storage(Protocol):
         """
 
     def get(self, name: str) -> Chunks:
-        """Its bytes; BackupNotFound before the first one when there is no such object."""
+        """Its bytes; BackupNotFound before the first one when there is no such object.
+
+        Unreadable where this object cannot be read, whatever else there is.
+        """
 
     def size(self, name: str) -> int:
         """Its size in bytes; BackupNotFound when there is no such object."""
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """The names of the whole objects, sorted."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """The whole objects, each with its size in bytes, by one listing: none is asked for itself."""
 
     def remove(self, name: str) -> None:
         """Remove it; one that is not there is removed already."""
@@ -89,14 +95,14 @@ class Folder:
             os.fsync(file.fileno())
 
     def get(self, name: str) -> Chunks:
-        with _storage_errors(self.path):
-            try:
-                file = (self.path / name).open("rb", buffering=0)
-            except FileNotFoundError as error:
-                raise BackupNotFound(name=name) from error
-            with file:
+        try:
+            with (self.path / name).open("rb", buffering=0) as file:
                 while chunk := file.read(CHUNK):
                     yield chunk
+        except FileNotFoundError as error:
+            raise BackupNotFound(name=name) from error
+        except OSError as error:
+            raise Unreadable(detail=f"{self.path / name}: {error.strerror or error}") from error
 
     def size(self, name: str) -> int:
         with _storage_errors(self.path):
@@ -106,11 +112,21 @@ class Folder:
                 raise BackupNotFound(name=name) from error
 
     def names(self, prefix: str = "") -> Iterator[str]:
+        yield from sorted(entry.name for entry in self._entries() if entry.name.startswith(prefix))
+
+    def sizes(self) -> Mapping[str, int]:
+        found = {}
+        for entry in self._entries():
+            with suppress(FileNotFoundError):  # removed since the names were read
+                found[entry.name] = entry.stat().st_size
+        return found
+
+    def _entries(self) -> list[os.DirEntry[str]]:
         with _storage_errors(self.path):
             if not self.path.is_dir():
-                return
-            found = sorted(entry.name for entry in os.scandir(self.path) if _is_file(entry))
-        yield from (name for name in found if name.startswith(prefix) and not name.endswith(PARTIAL_END))
+                return []
+            entries = [entry for entry in os.scandir(self.path) if _is_file(entry)]
+        return [entry for entry in entries if not entry.name.endswith(PARTIAL_END)]
 
     def remove(self, name: str) -> None:
         with _storage_errors(self.path):
