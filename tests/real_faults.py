@@ -16,6 +16,7 @@ import psutil
 T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.01
+NOBODY = 65534
 CAPABILITY_VERSION = 0x20080522
 DAC_CAPABILITIES = 1 << 1 | 1 << 2  # by which root reads and writes what it may not
 
