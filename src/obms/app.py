@@ -134,6 +134,9 @@ def open_scene(settings: Settings, backups: Backups) -> "Scene":
         needed_revision=migrations.newest(),
         told=bool(_words(settings.backup_notify_urls) or _words(settings.backup_heartbeat_url)),
         settings=Path(".env"),
+        sqlite_file=settings.sqlite_file if settings.kind() == "sqlite" else None,
+        secret_files=settings.secret_files(),
+        metrics_file=settings.metrics_file,
     )
 
 
@@ -221,10 +224,9 @@ def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> 
         drilled = last_drill(settings.backup_dir, trusted_key(settings))
     except StorageFailed as error:
         problem = str(error)
-    age = None if newest is None else now - newest
     return BackupHealth(
         newest_proven=newest,
-        age=age,
+        age=None if newest is None else now - newest,
         next_run=schedule.next_after(now),
         last_run=None if record is None else record.started_at,
         stale=is_stale(newest, now, settings.backup_max_age),
@@ -362,8 +364,7 @@ def open_backups(
 def _chain(settings: Settings) -> Chain:
     """gzip, then age if there are recipients; without them it can still be undone."""
     recipients = [str(read_recipient(public)) for public in settings.backup_age_recipients]
-    age = Age(recipients, settings.backup_age_identity_file)
-    gzip = Gzip(settings.backup_compression)
+    gzip, age = Gzip(settings.backup_compression), Age(recipients, settings.backup_age_identity_file)
     return Chain(codecs=(gzip, age)) if recipients else Chain(codecs=(gzip,), others=(age,))
 
 

@@ -307,6 +307,11 @@ class Settings(BaseSettings):
             for scheme, names in CREDENTIALS.items()
         }
 
+    def secret_files(self) -> tuple[Path, ...]:
+        """The files that keys and passwords are read from."""
+        named = (os.environ.get(f"{name}_FILE") for name in SECRETS)
+        return tuple(Path(name) for name in (*named, self.backup_age_identity_file) if name)
+
     def gate(self) -> Gate:
         """What the settings say of those who come in."""
         return Gate(

@@ -12,7 +12,7 @@ from obms.app import open_scene
 from obms.looking.doctor import examine, judge_sqlite
 from tests.backup.conftest import execute
 from tests.backup.test_damage import flip
-from tests.deployment import Deployment
+from tests.deployment import SECRET, Deployment
 from tests.real_faults import program
 
 WELL = {"BACKUP_SCHEDULE": "0 0 * * *", "DRILL_SCHEDULE": "0 4 * * 0"}
@@ -30,7 +30,6 @@ def well(stocked: Deployment) -> Deployment:
     """A server with nothing to find."""
     stocked.environment |= WELL | {"BACKUP_STORES": str(stocked.folder / "far")}
     stocked.made_backup()
-    stocked.backup_dir.chmod(0o700)
     assert unwell(stocked) == {}
     return stocked
 
@@ -39,7 +38,6 @@ def well(stocked: Deployment) -> Deployment:
 def well_sqlite(stocked_sqlite: Deployment) -> Deployment:
     stocked_sqlite.environment |= WELL | {"BACKUP_STORES": str(stocked_sqlite.folder / "far")}
     stocked_sqlite.made_backup()
-    stocked_sqlite.backup_dir.chmod(0o700)
     return stocked_sqlite
 
 
@@ -72,7 +70,7 @@ def test_a_sqlite_with_the_wal_reset_bug_is_found(version: str, light: str) -> N
         ({"schema": "red", "keys": "red"}, {"SQLITE_FILE": "/nowhere/at/all.db"}),
         ({"escrow": "yellow"}, {"BACKUP_AGE_RECIPIENTS": str(Identity.generate().to_public())}),
         (
-            dict.fromkeys(("escrow", "clock", "backups", "disks", "permissions"), "red"),
+            dict.fromkeys(("escrow", "clock", "backups", "disks", "orphans", "permissions"), "red"),
             {"BACKUP_DIR": "/" + "x" * 300},
         ),
     ],
@@ -102,6 +100,11 @@ def lose_a_proof(server: Deployment) -> None:
     server.obms("backup", "run", "--no-prove")
 
 
+def lose_a_manifest(server: Deployment) -> None:
+    server.made_backup()
+    min(server.backup_dir.glob("*.gz.json")).unlink()
+
+
 def forget_to_sign(server: Deployment) -> None:
     server.obms("backup", "run", SECRET_KEY="")
 
@@ -113,6 +116,7 @@ def forget_to_sign(server: Deployment) -> None:
         (open_the_folder, "permissions", "yellow"),
         (damage_a_manifest, "backups", "red"),
         (lose_a_proof, "backups", "yellow"),
+        (lose_a_manifest, "orphans", "yellow"),
         (forget_to_sign, "backups", "yellow"),
     ],
 )
@@ -130,6 +134,38 @@ def test_settings_that_others_may_read_are_found(well_sqlite: Deployment) -> Non
     for mode, lights in ((0o640, ["red"]), (0o604, ["red"]), (0o600, [])):
         settings.chmod(mode)
         assert [one.light for one in examine(scene) if one.name == "permissions"] == lights
+
+
+def found_of(server: Deployment, name: str, **settings: str) -> list[tuple[str, str]]:
+    """Light and detail of each finding that is called so."""
+    told = server.obms("doctor", "--json", **settings).json["findings"]
+    return [(one["light"], one["detail"]) for one in told if one["name"] == name]
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY_FILE", "BACKUP_AGE_IDENTITY_FILE"])
+def test_files_of_secrets_that_others_may_read_are_found(well_sqlite: Deployment, name: str) -> None:
+    secret = well_sqlite.folder / "secret"
+    secret.write_text(SECRET if name == "SECRET_KEY_FILE" else str(Identity.generate()), encoding="utf-8")
+    settings = {name: str(secret), **({"SECRET_KEY": ""} if name == "SECRET_KEY_FILE" else {})}
+    for mode, lights in ((0o644, ["red"]), (0o640, []), (0o600, [])):
+        secret.chmod(mode)
+        assert [light for light, _ in found_of(well_sqlite, "permissions", **settings)] == lights
+
+
+def test_a_database_that_others_may_read_is_found(well_sqlite: Deployment) -> None:
+    file = well_sqlite.settings.sqlite_file
+    file.chmod(0o644)
+    assert found_of(well_sqlite, "permissions") == [("yellow", f"others of this machine may read {file}")]
+
+
+def test_files_that_the_settings_name_and_that_cannot_be_used_are_found(well_sqlite: Deployment) -> None:
+    gone = well_sqlite.folder / "gone" / "file"
+    assert found_of(well_sqlite, "secrets", BACKUP_AGE_IDENTITY_FILE=str(gone)) == [
+        ("red", f"there is no file {gone}")
+    ]
+    assert found_of(well_sqlite, "metrics", METRICS_FILE=str(gone)) == [("red", f"{gone} cannot be written")]
+    gone.parent.mkdir()
+    assert found_of(well_sqlite, "metrics", METRICS_FILE=str(gone)) == []
 
 
 def test_a_clock_behind_the_newest_backup_is_found(well_sqlite: Deployment) -> None:

@@ -112,6 +112,10 @@ def shrink(server: Deployment) -> None:
     assert server.obms("backup", "run").code == 0
 
 
+def lose_a_manifest(server: Deployment) -> None:
+    min(server.backup_dir.glob("*.gz.json")).unlink()
+
+
 def fail_a_drill(server: Deployment) -> None:
     assert server.obms("drill", "--store", str(server.folder / "empty")).code == 6
 
@@ -127,6 +131,7 @@ def make_old(server: Deployment) -> None:
         ("store ", "red", lose_the_store, "lacks 1"),
         ("store ", "red", owe_the_store, "lacks 1"),
         ("retention", "yellow", shrink, "held back"),
+        ("orphans", "yellow", lose_a_manifest, "has no manifest"),
         ("last drill", "red", fail_a_drill, "no proven backup"),
         ("database", "red", make_old, "0001"),
     ],

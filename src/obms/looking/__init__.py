@@ -31,7 +31,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What is looked at. `told` says whether anybody is told of failures; `settings` is the file."""
+    """What is looked at. `told` says whether anybody is told of failures; `settings` is the file.
+
+    `secret_files` are those that the settings read keys and passwords from, the identity's among them.
+    """
 
     backups: Backups
     schedule: Schedule
@@ -40,6 +43,9 @@ class Scene:
     needed_revision: str
     told: bool
     settings: Path
+    sqlite_file: Path | None
+    secret_files: tuple[Path, ...]
+    metrics_file: Path | None
 
 
 def worst(findings: Iterable[Finding]) -> Light:

@@ -1,9 +1,7 @@
 """What about the server is unsafe though it works today, each with what mends it."""
 
-import stat
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 from pysqlite3 import dbapi2 as sqlite3
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from obms.backup.catalog import read_catalog
 from obms.backup.recipients import unproven_recipients
 from obms.errors import DatabaseUnreachable, ObmsError
-from obms.looking import Finding, Light, Scene
+from obms.looking import Finding, Light, Scene, files, status
 
 # 3.7.0 to 3.51.2 may lose committed writes when the write-ahead log is begun anew.
 FIXED_SQLITE = (3, 51, 3)
@@ -157,18 +155,8 @@ def schedule(scene: Scene) -> Iterator[Finding]:
         yield Finding(name="drills", light="yellow", detail=detail, mend="DRILL_SCHEDULE='0 4 * * 0'")
 
 
-def permissions(scene: Scene) -> Iterator[Finding]:
-    """Backups hold what the database holds, and the settings hold the keys."""
-    for path, others, light in ((scene.backups.folder, "o", "yellow"), (scene.settings, "go", "red")):
-        if path.exists() and _open_to_others(path, group="g" in others):
-            mend = f"`chmod {others}-rwx {path}`"
-            detail = f"others of this machine may read {path}"
-            yield Finding(name="permissions", light=light, detail=detail, mend=mend)  # type: ignore[arg-type]
-
-
-def _open_to_others(path: Path, *, group: bool) -> bool:
-    wanted = stat.S_IROTH | (stat.S_IRGRP if group else 0)
-    return bool(path.stat().st_mode & wanted)
+def orphans(scene: Scene) -> Iterator[Finding]:
+    yield from status.orphans(scene, list(read_catalog(scene.backups.storage, scene.backups.trusted)))
 
 
 LOOKS: tuple[Look, ...] = (
@@ -183,5 +171,8 @@ LOOKS: tuple[Look, ...] = (
     stores,
     disks,
     schedule,
-    permissions,
+    orphans,
+    files.permissions,
+    files.secrets,
+    files.metrics,
 )

@@ -111,6 +111,15 @@ def backups(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
     )
 
 
+def orphans(_scene: Scene, catalog: Catalog) -> Iterator[Finding]:
+    """They count for nothing, and are never removed: they may not be ours."""
+    for backup in catalog:
+        if backup.state == "orphan":
+            detail = f"{backup.file} has no manifest, and counts for nothing"
+            mend = "`obms restore PATH --dry-run` tells whether it is a backup; remove it if it is none"
+            yield Finding(name="orphans", light="yellow", detail=detail, mend=mend)
+
+
 def schedule(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
     due = scene.schedule.next_after(scene.backups.clock())
     if due is not None:
@@ -213,6 +222,7 @@ def disk(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
 LOOKS: tuple[Look, ...] = (
     database,
     backups,
+    orphans,
     schedule,
     last_run,
     stores,
