@@ -8,7 +8,7 @@ import pytest
 
 from obms.backup.brakes import RECORD, accept, read_accepted, why_held
 from obms.backup.catalog import Backup
-from obms.backup.retain import Shelf
+from obms.backup.retain import FOREVER, Policy, Shelf, plan
 from obms.backup.storage import Folder
 from tests.backup.histories import NOW, Made, ago
 
@@ -19,9 +19,9 @@ def sized(days: float, rows: Mapping[str, int] = ROWS, raw_bytes: int = 1000, ki
     return Made(at=NOW - timedelta(days=days), rows=rows, raw_bytes=raw_bytes, kind=kind).backup()
 
 
-def held(*backups: Backup, accepted: Backup | None = None) -> str | None:
+def held(*backups: Backup, accepted: Backup | None = None, policy: Policy = FOREVER) -> str | None:
     known = {} if accepted is None else {accepted.database: accepted.id}
-    return why_held(Shelf.of(backups, NOW), known)
+    return why_held(Shelf.of(backups, NOW), known, plan(backups, policy, NOW))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,29 @@ def test_k4_a_date_ahead_of_the_clock_is_no_leap_once_the_clock_is_right() -> No
     old, ahead = ago(1), Made(at=NOW + timedelta(days=3650)).backup()
     right = Made(at=NOW, named=NOW + timedelta(days=3651)).backup()
     assert held(old, ahead, right, accepted=old) is None
+
+
+@pytest.mark.parametrize("pause", [30, 90], ids=["k1_after_weeks_of_failures", "k4_by_a_clock_weeks_ahead"])
+def test_a_run_that_would_remove_most_of_what_is_good_is_held_back_until_as_many_stay(pause: int) -> None:
+    old = [ago(pause + days) for days in range(7, -1, -1)]
+    words = "8 of the 9 proven backups of sqlite would be removed at once"
+    assert held(*old, ago(0), accepted=old[-1], policy=Policy()) == words
+    bad = [ago(days, "bad") for days in range(2, 20)]
+    assert held(*old, *bad, ago(0), policy=Policy()) == words
+    fresh = [ago(days) for days in (6, 5, 4, 3, 2, 1, 0)]
+    assert held(*old, *fresh, policy=Policy()) is not None
+    assert held(*old, ago(6.5), *fresh, policy=Policy()) is None
+
+
+def test_what_goes_day_by_day_is_not_held_back() -> None:
+    assert held(ago(9), ago(8), ago(0), policy=Policy()) is None
+    assert held(ago(2), ago(1), ago(0), policy=Policy(days=0)) is None
+    assert held(*(ago(days) for days in range(10, -1, -1)), policy=Policy()) is None
+
+
+def test_each_kind_of_database_is_counted_by_itself() -> None:
+    others = [ago(days, kind="postgresql") for days in range(20)]
+    assert held(ago(32), ago(31), ago(30), ago(0), *others, policy=Policy(days=20)) is not None
 
 
 def test_a_pause_of_a_quarter_is_no_leap() -> None:

@@ -175,6 +175,18 @@ def test_k4_a_leap_is_held_back_until_an_operator_accepts_it(stocked_sqlite: Dep
     assert prune(at(stocked_sqlite, 3651)).removed == tuple(ids)
 
 
+def test_k1_the_first_success_after_weeks_does_not_remove_all_that_was_good_at_once(
+    stocked_sqlite: Deployment, noted: Noted
+) -> None:
+    ids = made(stocked_sqlite, -33, -32, -31)
+    done = run(replace(stocked_sqlite.backups, notify=noted))
+    assert done.retained.removed == ()
+    (told,) = noted.named("backup.removal_held")
+    assert "3 of the 4 proven backups" in str(told.facts["reason"])
+    assert set(ids) < set(listed(stocked_sqlite))
+    assert prune(stocked_sqlite.backups).removed == tuple(ids)
+
+
 def test_k5_a_damaged_manifest_of_the_newest_proven_one_loses_neither(stocked_sqlite: Deployment) -> None:
     old, newest = made(stocked_sqlite, -30, -20)
     manifest = stocked_sqlite.backup_dir / (listed(stocked_sqlite)[newest].file + MANIFEST_END)

@@ -162,6 +162,12 @@ def test_what_a_killed_put_left_is_no_object_and_is_swept(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a folder", "name"]
 
 
+def test_what_is_not_there_yet_has_nothing_to_sweep(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "copies")
+    folder.sweep()
+    assert not folder.path.exists()
+
+
 def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 256) as mounted:
         if not mounted:

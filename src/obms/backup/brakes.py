@@ -1,4 +1,4 @@
-"""When removal is held back: the newest proven backup is suspiciously small, or the clock has leaped."""
+"""When removal is held back: the newest proven one is too small, the clock has leaped, or most would go."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import chain, pairwise
 
 from obms.backup.manifest import Manifest
-from obms.backup.retain import Shelf
+from obms.backup.retain import Plan, Shelf
 from obms.backup.storage import Storage
 
 RECORD = "last_prune.json"
@@ -14,15 +14,17 @@ RECORD = "last_prune.json"
 FEW_ROWS = 10
 # Longer than a quarter: a schedule with longer pauses than that is none.
 LEAP = timedelta(days=100)
+# So many proven ones may go in any run, whatever share of all they are.
+FEW_BACKUPS = 2
 
 
-def why_held(shelf: Shelf, accepted: Mapping[str, str]) -> str | None:
+def why_held(shelf: Shelf, accepted: Mapping[str, str], planned: Plan) -> str | None:
     """Why nothing may be removed now, or None; `accepted` are by kind the ids that it was last allowed at.
 
     It is told from the backups themselves, not remembered: no crash lets it be forgotten, and it
-    ends by itself when a proven backup is as large again.
+    ends by itself when a proven backup is as large again, or as many proven ones stay as go.
     """
-    return next(chain(_shrunk(shelf, accepted), _leaped(shelf, accepted)), None)
+    return next(chain(_shrunk(shelf, accepted), _leaped(shelf, accepted), _emptied(shelf, planned)), None)
 
 
 def _shrunk(shelf: Shelf, accepted: Mapping[str, str]) -> Iterator[str]:
@@ -63,6 +65,15 @@ def _leaped(shelf: Shelf, accepted: Mapping[str, str]) -> Iterator[str]:
     for before, after in pairwise(moment for moment in moments if moment is not None):
         if after - before > LEAP:
             yield f"the clock has leaped, or no backup was made from {before:%Y-%m-%d} to {after:%Y-%m-%d}"
+
+
+def _emptied(shelf: Shelf, planned: Plan) -> Iterator[str]:
+    """A clock that is weeks ahead, or the first success after weeks of failures, makes all others old."""
+    for kind in shelf.newest:
+        good = [backup.file for backup in shelf.backups if backup.database == kind and backup.proven]
+        going = {backup.file for backup in planned.remove}.intersection(good)
+        if len(going) > max(FEW_BACKUPS, len(good) / 2):
+            yield f"{len(going)} of the {len(good)} proven backups of {kind} would be removed at once"
 
 
 def read_accepted(storage: Storage) -> dict[str, str]:

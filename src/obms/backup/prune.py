@@ -52,11 +52,9 @@ def look(place: Place, now: datetime) -> Outlook:
     """The plan for one place; touches nothing."""
     shelf = Shelf.of(read_catalog(place.storage, place.trusted), now)
     undo = needed_by_undo(place.storage, shelf)
-    return Outlook(
-        plan=plan(shelf.backups, place.policy, now, undo=undo, also=place.also),
-        shelf=shelf,
-        held=brakes.why_held(shelf, brakes.read_accepted(place.storage)),
-    )
+    planned = plan(shelf.backups, place.policy, now, undo=undo, also=place.also)
+    held = brakes.why_held(shelf, brakes.read_accepted(place.storage), planned)
+    return Outlook(plan=planned, shelf=shelf, held=held)
 
 
 def retain(place: Place, now: datetime, notify: Hook, *, confirmed: bool = False) -> Retained:

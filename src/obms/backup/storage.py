@@ -135,9 +135,9 @@ class Folder:
 
     def sweep(self) -> None:
         with _storage_errors(self.path):
-            for entry in list(os.scandir(self.path)):
-                if PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    (self.path / entry.name).unlink(missing_ok=True)
+            for partial in self.path.glob(f".*{PARTIAL_END}"):
+                if PARTIAL.fullmatch(partial.name) and not partial.is_symlink() and partial.is_file():
+                    partial.unlink(missing_ok=True)
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
