@@ -242,7 +242,7 @@ def _newest_moment(backup: Backup | None) -> datetime | None:
 
 def open_copies(settings: Settings) -> Stores:
     """The stores that backups are copied to, and what opens others of the same kinds."""
-    return open_stores(settings.backup_stores, settings.store_credentials())
+    return open_stores(settings.backup_stores, settings.store_credentials(), settings.backup_dir)
 
 
 def open_hook(settings: Settings, *, logged: bool) -> Hook:

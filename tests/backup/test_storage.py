@@ -61,6 +61,7 @@ def test_what_is_there_is_not_replaced_against_the_will(storage: Storage, size: 
 def test_a_size_is_that_of_the_whole_object(storage: Storage, size: int) -> None:
     put(storage, "name", bytes(size))
     assert storage.size("name") == size
+    assert storage.sizes() == {"name": size}
     with pytest.raises(BackupNotFound, match="'other'"):
         storage.size("other")
 
@@ -152,6 +153,13 @@ def test_what_a_killed_put_left_is_no_object_and_is_swept(tmp_path: Path) -> Non
     assert list(folder.names()) == ["name"]
     folder.sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a folder", "name"]
+
+
+def test_what_a_killed_put_of_another_left_is_not_swept(tmp_path: Path) -> None:
+    for name in ("theirs", "ours"):
+        (tmp_path / f".{name}.0123abcd.partial").write_bytes(b"half")
+    Folder(tmp_path).sweep(lambda name: name == "ours")
+    assert [path.name for path in tmp_path.iterdir()] == [".theirs.0123abcd.partial"]
 
 
 def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from obms.backup.s3_requests import S3Requests
+from obms.backup.storage import Ours
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 
@@ -83,11 +84,13 @@ class ObjectStore:
             return obstore.head(self._client, name)["size"]
 
     def names(self, prefix: str = "") -> Iterator[str]:
+        yield from (name for name in sorted(self.sizes()) if name.startswith(prefix))
+
+    def sizes(self) -> Mapping[str, int]:
         with self._errors(""):
             found = obstore.list_with_delimiter(self._client)["objects"]
-        names = sorted(item["path"] for item in found)
         # Some servers list the prefix itself, as an object without a name.
-        yield from (name for name in names if name and name.startswith(prefix))
+        return {item["path"]: item["size"] for item in found if item["path"]}
 
     def remove(self, name: str) -> None:
         with self._errors(name):
@@ -96,11 +99,12 @@ class ObjectStore:
             except (FileNotFoundError, NotFoundError):
                 return
 
-    def sweep(self) -> None:
+    def sweep(self, ours: Ours = lambda _name: True) -> None:
         """Abort the uploads that a killed `put` left, where they can be listed: S3, with a key."""
         if self.requests is not None:
             for name, id in self.requests.uploads():
-                self.requests.abort(name, id)
+                if ours(name):
+                    self.requests.abort(name, id)
 
     def _has(self, name: str) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from obms.backup.journal import END, PREFIX, Journal, Line, Tally
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
 from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, StoreRefused
-from obms.observe import Event, Hook
+from obms.observe import Event, Hook, utc_now
 
 SLICE = 1 << 20  # bytes
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds
@@ -21,10 +21,16 @@ NAME = re.compile(rf"(?P<file>{PREFIX}[\d-]+\.[0-9a-f]{{8}})\.(?P<start>\d+)-(?P
 
 
 Sizes = dict[Path, int]  # of the files, as far as a store is known to hold them
+LockOne = Callable[[str], None]
 
 
-def ship(journal: Journal, storage: Storage, known: Sizes | None = None) -> int:
-    """Bring the lines there that the store lacks; how many bytes. Files of a `known` size are not read."""
+def ship(
+    journal: Journal, storage: Storage, known: Sizes | None = None, lock: LockOne = lambda _name: None
+) -> int:
+    """Bring the lines there that the store lacks; how many bytes. Files of a `known` size are not read.
+
+    `lock` is what lets nobody remove an object that was put there.
+    """
     known = {} if known is None else known
     grown = [path for path in journal.files() if path.stat().st_size != known.get(path)]
     if not grown:
@@ -34,7 +40,7 @@ def ship(journal: Journal, storage: Storage, known: Sizes | None = None) -> int:
         ends[match["file"]] = max(ends.get(match["file"], 0), int(match["end"]))
     sent = 0
     for path in grown:
-        start, known[path] = _ship_file(storage, path, ends)
+        start, known[path] = _ship_file(storage, path, ends, lock)
         sent += known[path] - start
     return sent
 
@@ -50,7 +56,7 @@ def drop_shipped(storage: Storage, moment: datetime) -> list[str]:
     return []
 
 
-def _ship_file(storage: Storage, path: Path, ends: dict[str, int]) -> tuple[int, int]:
+def _ship_file(storage: Storage, path: Path, ends: dict[str, int], lock: LockOne) -> tuple[int, int]:
     """Send what the store lacks of one file; from where to where."""
     with path.open("rb") as file:
         name = _name_of(path)
@@ -58,9 +64,19 @@ def _ship_file(storage: Storage, path: Path, ends: dict[str, int]) -> tuple[int,
         while lines := _whole_lines(file.read(SLICE)):
             end = start + len(lines)
             with suppress(AlreadyThere):  # another process has just sent the same
-                storage.put(f"{name}.{start:010}-{end:010}{END}", iter((lines,)), replace=False)
+                _put(storage, f"{name}.{start:010}-{end:010}{END}", lines, lock)
             start = file.seek(end)
     return first, start
+
+
+def _put(storage: Storage, name: str, lines: bytes, lock: LockOne) -> None:
+    """One that cannot be locked is taken back: the next time it is lacking, and is put and locked."""
+    storage.put(name, iter((lines,)), replace=False)
+    try:
+        lock(name)
+    except StorageFailed:
+        storage.remove(name)
+        raise
 
 
 def _name_of(path: Path) -> str:
@@ -101,7 +117,7 @@ def ship_to_all(
 
 def _try_to_ship(journal: Journal, store: Store, notify: Hook, known: Sizes) -> str | None:
     try:
-        ship(journal, store.storage, known)
+        ship(journal, store.storage, known, lambda name: store.lock(name, utc_now()))
     except (StorageFailed, OSError) as error:
         notify(Event(name="journal.unshipped", ok=False, facts={"store": store.name, "error": str(error)}))
         return f"{store.name}: {error}"

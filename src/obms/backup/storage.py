@@ -1,7 +1,8 @@
 """Where backups are kept: the seam, and the folder."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -10,10 +11,13 @@ from uuid import uuid4
 
 from obms.backup.alongside import alongside
 from obms.databases import Chunks
-from obms.errors import AlreadyThere, BackupNotFound, StorageFailed
+from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, StoreGone
 
 CHUNK = 1 << 20
 PARTIAL_END = ".partial"
+PARTIAL = re.compile(rf"\.(?P<name>.+)\.[0-9a-f]{{8}}{re.escape(PARTIAL_END)}")
+
+Ours = Callable[[str], bool]
 
 
 class Storage(Protocol):
@@ -34,18 +38,26 @@ class Storage(Protocol):
     def names(self, prefix: str = "") -> Iterator[str]:
         """The names of the whole objects, sorted."""
 
+    def sizes(self) -> Mapping[str, int]:
+        """The whole objects, each with its size in bytes: none is asked for by itself."""
+
     def remove(self, name: str) -> None:
         """Remove it; one that is not there is removed already."""
 
-    def sweep(self) -> None:
-        """Remove what a killed `put` left; only where no other can be at work."""
+    def sweep(self, ours: Ours = lambda _name: True) -> None:
+        """Remove what a killed `put` left of the names that are `ours`; only where no other puts those."""
 
 
 class Folder:
-    """Objects as files in one folder."""
+    """Objects as files in one folder, which is made when something is put there.
 
-    def __init__(self, path: Path) -> None:
+    But not where `held` tells that it held objects before: then a disk is not mounted there, and what
+    was put would lie on another one.
+    """
+
+    def __init__(self, path: Path, *, held: Callable[[], bool] = lambda: False) -> None:
         self.path = path
+        self._held = held
 
     def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
         with _storage_errors(self.path):
@@ -95,21 +107,33 @@ class Folder:
                 raise BackupNotFound(name=name) from error
 
     def names(self, prefix: str = "") -> Iterator[str]:
+        yield from sorted(entry.name for entry in self._entries() if entry.name.startswith(prefix))
+
+    def sizes(self) -> Mapping[str, int]:
+        found = {}
+        for entry in self._entries():
+            with suppress(FileNotFoundError):  # removed since the names were read
+                found[entry.name] = entry.stat().st_size
+        return found
+
+    def _entries(self) -> list[os.DirEntry[str]]:
         with _storage_errors(self.path):
-            if not self.path.is_dir():
-                return
-            found = sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
-        yield from (name for name in found if name.startswith(prefix) and not name.endswith(PARTIAL_END))
+            found = list(os.scandir(self.path)) if self.path.is_dir() else []
+            entries = [entry for entry in found if entry.is_file()]
+        if not found and self._held():
+            raise StoreGone(store=self.path)
+        return [entry for entry in entries if not entry.name.endswith(PARTIAL_END)]
 
     def remove(self, name: str) -> None:
         with _storage_errors(self.path):
             (self.path / name).unlink(missing_ok=True)
             sync_folder(self.path)
 
-    def sweep(self) -> None:
+    def sweep(self, ours: Ours = lambda _name: True) -> None:
         with _storage_errors(self.path):
-            for partial in self.path.glob(f".*{PARTIAL_END}"):
-                partial.unlink(missing_ok=True)
+            for path in self.path.glob(f".*{PARTIAL_END}"):
+                if (match := PARTIAL.fullmatch(path.name)) and ours(match["name"]):
+                    path.unlink(missing_ok=True)
 
 
 def write_all(file: FileIO, chunks: Chunks) -> None:
