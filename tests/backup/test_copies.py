@@ -20,8 +20,9 @@ import sqlalchemy as sa
 from PIL import Image
 
 from obms.backup.catalog import read_catalog
+from obms.backup.copies import copy_to_stores
 from obms.backup.run import run as run_once
-from obms.backup.stores import open_store
+from obms.backup.stores import open_store, open_stores
 from obms.databases import writing
 from obms.errors import StoreRefused
 from obms.observe import utc_now
@@ -392,6 +393,18 @@ def test_a_bucket_that_cannot_lock_is_told(server: Deployment, s3: S3Server, pla
     assert f"s3://{place} refused: lock_days" in answer.err
     assert "Object Lock" in answer.err
     assert list(open_store(s3.url(place), s3.credentials).storage.names()) == []
+
+
+def test_a_copy_that_counted_stays_in_a_bucket_that_cannot_lock(
+    server: Deployment, s3: S3Server, place: str
+) -> None:
+    first = run(server, s3.url(place)).json
+    stores = open_stores((s3.url(place, "lock_days=30"),), s3.credentials)
+    (store,) = stores
+    store.storage.put(first["file"], iter((b"cut off",)))
+    (copy,) = copy_to_stores(replace(server.backups, stores=stores))
+    assert "lock_days" in str(copy.error)
+    assert store.storage.size(first["file"]) == first["bytes"]
 
 
 def test_b13_a_run_that_is_ended_while_it_copies_has_its_backup_and_owes_the_copies(
