@@ -21,6 +21,7 @@ from tests.real_faults import wait_until
 
 HOST = "127.0.0.1"
 BUCKET = "backups"
+READER = "reader"
 PROGRAM = Path(sys.executable).parent / "weed"
 PORTS = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
 QUIET = ("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-s3.iam=false")
@@ -29,12 +30,13 @@ SMALL = ("-volume.max=50", "-master.volumeSizeLimitMB=64", "-master.volumePreall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """Where it listens, and the key that opens it. It has one bucket."""
+    """Where it listens, the key that opens it, and one that may only read. It has one bucket."""
 
     port: int
     key: str
     secret: str
     host: str = HOST
+    reader: str = READER
 
     @property
     def endpoint(self) -> str:
@@ -43,6 +45,11 @@ class S3Server:
     @property
     def environment(self) -> dict[str, str]:
         return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """The settings of one who may not write."""
+        return self.environment | {"AWS_ACCESS_KEY_ID": self.reader}
 
     @property
     def credentials(self) -> dict[str, dict[str, str]]:
@@ -65,9 +72,12 @@ class S3Server:
 def running_s3(host: str = HOST) -> Iterator[S3Server]:
     folder = Path(tempfile.mkdtemp(prefix="obms-s3-"))
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
-    identity = {"name": "tests", "credentials": [{"accessKey": key, "secretKey": secret}]}
-    allowed = {"actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity | allowed]}), encoding="ascii")
+    allowed = {key: ["Admin", "Read", "Write", "List", "Tagging"], READER: ["Read", "List"]}
+    identities = [
+        {"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions}
+        for name, actions in allowed.items()
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}), encoding="ascii")
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     server = S3Server(port=ports["s3.port"], key=key, secret=secret, host=host)
     given = [f"-{name}={port}" for name, port in ports.items()]

@@ -239,7 +239,7 @@ def _backup_health(settings: Settings, schedule: Schedule, journal: Journal) -> 
 
 def open_copies(settings: Settings) -> Stores:
     """The stores that backups are copied to, and what opens others of the same kinds."""
-    return open_stores(settings.backup_stores, settings.store_credentials())
+    return open_stores(settings.backup_stores, settings.store_credentials(), settings.backup_dir)
 
 
 def open_hook(settings: Settings, *, logged: bool) -> Hook:
@@ -278,6 +278,7 @@ def open_measured(settings: Settings, journal: Journal) -> "Measured":
         kind=settings.kind(),
         trusted=trusted_key(settings),
         schedule=open_schedule(settings),
+        policy=retention(settings),
         max_age=settings.backup_max_age,
         stores=tuple(store.name for store in open_copies(settings)),
         version=__version__,

@@ -277,8 +277,14 @@ class AlreadyThere(StoreRefused):
     hint = "Give each server a folder or a prefix of its own in BACKUP_STORES."
 
 
+class StoreGone(StoreRefused):
+    """The store {store} held copies, and is empty or gone."""
+
+    hint = "Is it mounted? If it is to begin anew: `mkdir -p {store} && touch {store}/new`."
+
+
 class CopyFailed(StorageFailed):
-    """The backup is whole in BACKUP_DIR, and was not copied: {detail}."""
+    """Not every store holds every proven backup: {detail}."""
 
     hint = "Nothing is lost here. Once the store answers, the next run copies all that it lacks."
 

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest, write_to_textf
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from obms.backup import brakes
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.counters import FAILURES, REFUSALS, RUNS, STORE, UNDELIVERED, read_counters
-from obms.backup.retain import Shelf
+from obms.backup.prune import Place, foresee
+from obms.backup.retain import Policy
 from obms.backup.run import Record, read_record
 from obms.backup.schedule import Schedule
 from obms.backup.staleness import is_stale
@@ -51,6 +51,7 @@ class Measured:
     kind: str
     trusted: str | None
     schedule: Schedule
+    policy: Policy
     max_age: timedelta
     stores: tuple[str, ...]
     version: str
@@ -79,7 +80,8 @@ class Backups(Collector):
             storage = Folder(measured.folder)
             catalog = list(read_catalog(storage, measured.trusted))
             yield from _of_catalog(catalog, measured)
-            held = brakes.why_held(Shelf.of(catalog, measured.clock()), brakes.read_accepted(storage))
+            place = Place(storage=storage, policy=measured.policy, trusted=measured.trusted)
+            held = foresee(place, catalog, measured.clock()).held
             yield _gauge("retention_held", "Whether removal is held back.", float(held is not None))
             yield from _of_record(read_record(storage))
             yield from _of_disk(measured.folder)

@@ -20,13 +20,15 @@ import sqlalchemy as sa
 from PIL import Image
 
 from obms.backup.catalog import read_catalog
+from obms.backup.copies import copy_to_stores
 from obms.backup.run import run as run_once
-from obms.backup.stores import open_store
+from obms.backup.stores import open_store, open_stores
 from obms.databases import writing
 from obms.errors import StoreRefused
 from obms.observe import utc_now
 from obms.schema import images as uploads
-from tests.backup.conftest import Noted, images
+from tests.backup.conftest import Noted, found, images
+from tests.backup.test_damage import flip
 from tests.deployment import Answer, Deployment
 from tests.proxy import HOST, Proxy, proxy_to
 from tests.real_faults import wait_until
@@ -247,6 +249,19 @@ def test_a_damaged_image_is_not_spread(server: Deployment, tmp_path: Path) -> No
     assert f"The backup {first['file']} is damaged: it is not what its manifest says" in answer.err
     assert answer.json["copies"][0]["copied"] == [answer.json["id"]]
     assert first["file"] not in {path.name for path in (tmp_path / "copies").iterdir()}
+    assert "Choose another one" in answer.err
+
+
+def test_a_damaged_image_is_judged_and_does_not_stop_the_runs_to_come(
+    server: Deployment, tmp_path: Path
+) -> None:
+    first = server.made_backup()
+    flip(server.backup_dir / first["file"], 5000)
+    assert run(server, tmp_path / "copies", tmp_path / "others").code == 9
+    assert found(server, first["id"]).state == "bad"
+    answer = run(server, tmp_path / "copies")
+    assert answer.code == 0, answer.err
+    assert answer.json["held"] is None
 
 
 @pytest.mark.parametrize("foreign", ["", ".json"])
@@ -343,16 +358,29 @@ def test_b4_a_run_that_is_killed_in_mid_upload_is_completed_by_the_next_and_leav
     assert len(names(s3, place)) == 6
 
 
+def test_the_uploads_of_others_below_the_prefix_go_on(server: Deployment, s3: S3Server, place: str) -> None:
+    theirs = {"video.mp4", "sqlite_backup_2020-01-01_00-00-00.db.gz"}
+    for name in theirs:
+        s3.requests(place)._send("POST", name, {"uploads": ""})
+    assert run(server, s3.url(place)).code == 0
+    assert {name for name, _ in s3.requests(place).uploads()} == theirs
+
+
 def test_a_locked_copy_can_be_removed_by_nobody(server: Deployment, s3: S3Server) -> None:
     bucket = f"locked-{uuid4().hex[:8]}"
     open_store(s3.url(bucket), s3.credentials).storage.put("a", iter(()))
     requests = s3.requests(bucket)
     requests._send("PUT", "", {"versioning": ""}, f"<VersioningConfiguration {XMLNS}>{ON}".encode())
     requests._send("PUT", "", {"object-lock": ""}, f"<ObjectLockConfiguration {XMLNS}>{LOCK}".encode())
+    pinned = server.made_backup()["id"]
+    assert server.obms("backup", "pin", pinned).code == 0
     answer = run(server, s3.url(bucket, "lock_days=30"))
     assert answer.code == 0, answer.err
     listed = requests._send("GET", "", {"versions": ""})
-    for name in (answer.json["file"], f"{answer.json['file']}.json", f"{answer.json['file']}.proof.json"):
+    locked = [name for name in open_store(s3.url(bucket), s3.credentials).storage.names() if name != "a"]
+    assert f"{pinned}.pin.json" in locked
+    assert {name.partition("_")[0] for name in locked} == {"sqlite", "revocations"}
+    for name in locked:
         assert timedelta(days=29) < requests.locked_until(name) - utc_now() < timedelta(days=31)
         (version,) = re.findall(rf"<Version><Key>{name}</Key><VersionId>([^<]+)<", listed)
         with pytest.raises(StoreRefused):
@@ -362,8 +390,21 @@ def test_a_locked_copy_can_be_removed_by_nobody(server: Deployment, s3: S3Server
 def test_a_bucket_that_cannot_lock_is_told(server: Deployment, s3: S3Server, place: str) -> None:
     answer = run(server, s3.url(place, "lock_days=30"))
     assert answer.code == 9
-    assert f"s3://{place}" in answer.err
-    assert "refused" in answer.err
+    assert f"s3://{place} refused: lock_days" in answer.err
+    assert "Object Lock" in answer.err
+    assert list(open_store(s3.url(place), s3.credentials).storage.names()) == []
+
+
+def test_a_copy_that_counted_stays_in_a_bucket_that_cannot_lock(
+    server: Deployment, s3: S3Server, place: str
+) -> None:
+    first = run(server, s3.url(place)).json
+    stores = open_stores((s3.url(place, "lock_days=30"),), s3.credentials)
+    (store,) = stores
+    store.storage.put(first["file"], iter((b"cut off",)))
+    (copy,) = copy_to_stores(replace(server.backups, stores=stores))
+    assert "lock_days" in str(copy.error)
+    assert store.storage.size(first["file"]) == first["bytes"]
 
 
 def test_b13_a_run_that_is_ended_while_it_copies_has_its_backup_and_owes_the_copies(

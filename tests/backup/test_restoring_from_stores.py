@@ -1,5 +1,6 @@
 """Restoring from a store: on a machine that has nothing but its URL and the key (R13)."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -92,6 +93,9 @@ def test_a_name_that_the_store_does_not_hold_is_not_found(copied: Deployment, st
     answer = copied.obms("restore", "sqlite_backup_1", "--store", store, "--yes")
     assert answer.code == 2
     assert "no backup 'sqlite_backup_1'" in answer.err
+    told = f"`obms backup list --store {shlex.quote(store)}`"
+    assert told in answer.err
+    assert told in copied.obms("backup", "show", "sqlite_backup_1", "--store", store).err
 
 
 def test_a_file_made_by_hand_is_restored_from_a_store(stocked_sqlite: Deployment, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_what_is_there_is_not_replaced_against_the_will(storage: Storage, size: 
 def test_a_size_is_that_of_the_whole_object(storage: Storage, size: int) -> None:
     put(storage, "name", bytes(size))
     assert storage.size("name") == size
+    assert storage.sizes() == {"name": size}
     with pytest.raises(BackupNotFound, match="'other'"):
         storage.size("other")
 
@@ -166,6 +167,13 @@ def test_what_is_not_there_yet_has_nothing_to_sweep(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "copies")
     folder.sweep()
     assert not folder.path.exists()
+
+
+def test_what_a_killed_put_of_another_left_is_not_swept(tmp_path: Path) -> None:
+    for name in ("theirs", "ours"):
+        (tmp_path / f".{name}.0123abcd.partial").write_bytes(b"half")
+    Folder(tmp_path).sweep(lambda name: name == "ours")
+    assert [path.name for path in tmp_path.iterdir()] == [".theirs.0123abcd.partial"]
 
 
 def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:

@@ -34,6 +34,25 @@ def test_a_folder_may_have_a_blank_in_its_name(tmp_path: Path) -> None:
     assert store.storage.path == tmp_path / "my copies"
 
 
+@pytest.mark.parametrize("url", ["file:///a/off#site", "file:///a/off%23site", "/a/off#site"])
+def test_all_spellings_of_a_folder_are_one_store(url: str) -> None:
+    store = open_store(url, NOTHING)
+    assert isinstance(store.storage, Folder)
+    assert (store.storage.path, store.name) == (Path("/a/off#site"), "file:///a/off%23site")
+
+
+def test_a_folder_may_lie_in_the_home_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store("~/offsite", NOTHING).name == (tmp_path / "offsite").as_uri()
+
+
+def test_the_folder_of_the_backups_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for url in (str(tmp_path), f"{tmp_path.as_uri()}?keep_daily=3", str(tmp_path / "link")):
+        with pytest.raises(ConfigurationError, match="is BACKUP_DIR itself"):
+            open_stores((url,), NOTHING, tmp_path)
+
+
 def test_what_a_url_asks_for_is_read() -> None:
     url = "s3://b/p?endpoint=http://127.0.0.1:1&region=x&rate_limit=10M&lock_days=30&timeout=5&keep_daily=7"
     options = open_store(f"{url}&retention_days=90", KEY).options
@@ -54,6 +73,17 @@ def test_what_a_url_asks_for_is_read() -> None:
         ("gs://b/p?lock_days=3", "lock_days needs an s3:// store"),
         ("/mnt/copies?region=x", "a folder has no region"),
         ("/mnt/copies?lock_days=3", "a folder has no lock_days"),
+        ("~nobody-of-that-name/copies", "there is no such home folder"),
+        ("s3://b/p?part_size=0", "part_size must be from 5242880 to 1073741824"),
+        ("s3://b/p?part_size=2G", "part_size must be from"),
+        ("s3://b/p?lock_days=0", "lock_days must be from 1 to 100000"),
+        ("s3://b/p?lock_days=1G", "lock_days must be from"),
+        ("/mnt/copies?retention_days=1G", "retention_days must be from 0 to 100000"),
+        ("/mnt/copies?keep_yearly=1G", "keep_yearly must be from"),
+        ("/mnt/copies?rate_limit=0", "rate_limit must be from 1000"),
+        ("/mnt/copies?attempts=0", "attempts must be from 1 to 100"),
+        ("/mnt/copies?timeout=0", "timeout must be from 1 to 3600"),
+        (f"/mnt/copies?attempts={'1' * 5000}", "attempts must be a number"),
     ],
 )
 def test_a_url_that_is_wrong_is_said(url: str, said: str) -> None:

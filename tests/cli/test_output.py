@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from typer.main import get_command
 
+from obms.backup.copies import Copy
+from obms.backup.run import run
 from obms.cli import app
+from obms.cli.output import run_as_text
 from tests.deployment import SECRET, Deployment
 
 RUN = {
@@ -125,3 +129,12 @@ def test_no_secret_is_ever_printed(postgresql: Deployment) -> None:
             assert secret not in answer.out + answer.err
     assert SECRET not in repr(postgresql.settings)
     assert password not in repr(postgresql.settings) + repr(postgresql.database.engine)
+
+
+def test_a_copy_is_called_read_back_only_where_one_was_made(stocked_sqlite: Deployment) -> None:
+    made = run(stocked_sqlite.backups)
+    held = Copy(store="s3://b/p", ok=True, seconds=0.1, bytes=0)
+    sent = replace(held, copied=(made.manifest.id,), bytes=70_000)
+    told = [run_as_text(replace(made, copies=(copy,))) for copy in (held, sent)]
+    assert "  ok   s3://b/p: it lacked nothing\n" in told[0]
+    assert "  ok   s3://b/p: 1 copied, 70.0 kB, read back whole\n" in told[1]

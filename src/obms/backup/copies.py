@@ -2,17 +2,20 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 from obms.backup import Backups
-from obms.backup.catalog import read_catalog
+from obms.backup.catalog import IMAGE, read_catalog
+from obms.backup.counters import complete_at
 from obms.backup.create import BEGUN_END, Meter
 from obms.backup.forget import carry_pins, place_of, unwanted
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
+from obms.backup.prove import prove
 from obms.backup.prune import retain
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
@@ -23,6 +26,8 @@ from obms.errors import (
     BackupDamaged,
     BackupNotFound,
     CopyFailed,
+    IdentityMissing,
+    ObmsError,
     StorageFailed,
     StoreRefused,
 )
@@ -38,7 +43,8 @@ LONGEST_PAUSE = 60.0
 class Copy:
     """What a run brought to one store. `error` is None, or what kept it from holding every proven backup.
 
-    `removed` are those that its policy does not keep, and `held` or `removal_error` why they still are there.
+    `hint` is what to do about that, where waiting is not enough. `removed` are those that its policy does
+    not keep, and `held` or `removal_error` why they still are there.
     """
 
     store: str
@@ -47,6 +53,7 @@ class Copy:
     bytes: int
     copied: tuple[str, ...] = ()
     error: str | None = None
+    hint: str | None = None
     removed: tuple[str, ...] = ()
     held: str | None = None
     removal_error: str | None = None
@@ -64,7 +71,8 @@ def require_copied(copies: tuple[Copy, ...]) -> None:
     """CopyFailed unless each store holds what it should; StorageFailed where it could not remove the rest."""
     failed = [_told(copy, copy.error) for copy in copies if copy.error is not None]
     if failed:
-        raise CopyFailed(detail="; ".join(failed))
+        hints = dict.fromkeys(copy.hint for copy in copies if copy.hint)
+        raise CopyFailed(detail="; ".join(failed), hint=" ".join(hints) or None)
     unremoved = [_told(copy, copy.removal_error) for copy in copies if copy.removal_error is not None]
     if unremoved:
         raise StorageFailed(detail="; ".join(unremoved), hint="The next run removes what is too old.")
@@ -100,7 +108,7 @@ def _forget(backups: Backups, store: Store, copy: Copy) -> Copy:
 def _serve(backups: Backups, store: Store) -> Copy:
     started = time.monotonic()
     copied: list[Manifest] = []
-    errors: list[str] = []
+    errors: list[ObmsError] = []
     try:
         owed = _patiently(store, lambda: list(_owed(backups, store)))
         _sweep(backups, store)
@@ -109,27 +117,45 @@ def _serve(backups: Backups, store: Store) -> Copy:
                 _patiently(store, partial(_copy, backups, store, manifest))
                 copied.append(manifest)
             except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
-                errors.append(str(error))  # of this backup alone: the others go on
+                errors.append(error)  # of this backup alone: the others go on
+                if isinstance(error, BackupDamaged):
+                    _judge_again(backups, manifest)
         _patiently(store, partial(carry_pins, backups, store))
     except StorageFailed as error:
-        errors.append(str(error))
+        errors.append(error)
     copy = Copy(
         store=store.name,
         ok=not errors,
         seconds=round(time.monotonic() - started, 3),
         bytes=sum(manifest.bytes for manifest in copied),
         copied=tuple(manifest.id for manifest in copied),
-        error="; ".join(errors) or None,
+        error="; ".join(map(str, errors)) or None,
+        hint=next((error.hint for error in errors if _stays(error)), None),
     )
     facts = {"store": copy.store, "copied": len(copied), "bytes": copy.bytes, "seconds": copy.seconds}
     backups.notify(Event(name="backup.copied", ok=copy.ok, facts=facts | {"error": copy.error}))
     return copy
 
 
+def _judge_again(backups: Backups, manifest: Manifest) -> None:
+    """What is damaged here must not count any longer, nor be owed to the stores by each run to come."""
+    with suppress(IdentityMissing):  # then its bytes were read whole this time
+        prove(backups, manifest, level="intact")
+
+
+def _stays(error: ObmsError) -> bool:
+    """Whether waiting is not enough."""
+    return isinstance(error, StoreRefused) or not isinstance(error, StorageFailed)
+
+
 def _sweep(backups: Backups, store: Store) -> None:
-    """Remove what a killed run left there. A store that does not allow it holds some waste, and is told."""
+    """Remove what a killed run left there of our backups: another server may be at work beside.
+
+    A store that does not allow it holds some waste, and is told.
+    """
+    ids = {match["id"] for match in map(IMAGE.fullmatch, backups.storage.names()) if match}
     try:
-        store.storage.sweep()
+        store.storage.sweep(lambda name: any(id in name for id in ids))
     except StoreRefused as error:
         facts = {"store": store.name, "error": str(error)}
         backups.notify(Event(name="backup.copy_unswept", ok=False, facts=facts))
@@ -137,13 +163,16 @@ def _sweep(backups: Backups, store: Store) -> None:
 
 def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
     """The proven backups that the store lacks, as a whole or in part, and would keep, newest first."""
-    there = set(store.storage.names())
+    there = store.storage.sizes()
+    complete = complete_at(backups.folder, store.name)
     # A server without SECRET_KEY cannot sign: its proofs are believed as far as copying goes.
     believed = Accepted(not_signed=backups.trusted is None)
     lacking = [
         backup
         for backup in read_catalog(backups.storage, backups.trusted)
-        if not _files(backup.file) <= there and backup.counts_as_proven(believed)
+        if backup.manifest is not None
+        and backup.counts_as_proven(believed)
+        and not _is_held(store, backup.manifest, there, complete)
     ]
     refused = unwanted(backups, store, lacking) if lacking else frozenset()
     for backup in lacking:
@@ -151,13 +180,22 @@ def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
             yield backup.manifest
 
 
+def _is_held(store: Store, manifest: Manifest, there: Mapping[str, int], complete: float) -> bool:
+    """Whether the store holds this very backup, as far as can be told without reading its image.
+
+    A name is not enough: another server's backup of the same second has the same. What was there when
+    the store was last `complete` is compared by the sizes of its listing, which is no request more.
+    """
+    name, mine = manifest.file + MANIFEST_END, manifest.to_bytes()
+    sizes = {manifest.file: manifest.bytes, name: len(mine)}
+    if manifest.file + VERDICT_END not in there or any(there.get(each) != sizes[each] for each in sizes):
+        return False
+    return manifest.ended_at.timestamp() <= complete or _read(store.storage, name) == mine
+
+
 def lacked(backups: Backups) -> Mapping[str, str]:
     """The proven backups that a store lacks and would keep, by id, with that store."""
     return {manifest.id: store.name for store in backups.stores for manifest in _owed(backups, store)}
-
-
-def _files(image: str) -> set[str]:
-    return {image, image + MANIFEST_END, image + VERDICT_END}
 
 
 def _patiently(store: Store, work: Callable[[], T]) -> T:
@@ -177,44 +215,82 @@ def _patiently(store: Store, work: Callable[[], T]) -> T:
 def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
     """The image, read back; the manifest, which commits it; the verdict.
 
+    A name that is taken by something else is left as it is. What our own manifest commits is ours,
+    and is mended.
+    """
+    storage, file, now = store.storage, manifest.file, backups.clock()
+    mine, there = manifest.to_bytes(), set(storage.names())
+    kept = _read(storage, file + MANIFEST_END) if file + MANIFEST_END in there else None
+    whole = file in there and _is_whole(store, manifest)
+    if kept not in (None, mine) and not (whole and _is_junk(kept)):
+        raise AlreadyThere(name=file + MANIFEST_END, store=store.name)
+    if not whole:
+        _send(backups, store, manifest, there)
+    _lock_image(store, manifest, now, committed=kept is not None)
+    if kept != mine:
+        _put_new(store, file + MANIFEST_END, mine, replace=kept is not None)
+    store.lock(file + MANIFEST_END, now)
+    storage.put(file + VERDICT_END, backups.storage.get(file + VERDICT_END))
+    store.lock(file + VERDICT_END, now)
+    with suppress(StoreRefused):  # a mark that may not be removed does no harm
+        storage.remove(_mark_of(file))
+
+
+def _is_junk(kept: bytes | None) -> bool:
+    """Whether this is nobody's manifest: beside our image, read whole, it is ours and damaged."""
+    try:
+        Manifest.from_bytes("", kept or b"")
+    except BackupDamaged:
+        return True
+    return False
+
+
+def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[str]) -> None:
+    """Send the image, and read it back.
+
     A mark with the manifest's fingerprint goes before: of two servers that share a prefix by mistake
     and make a backup in the same second, one is refused and nothing is overwritten.
     """
-    local, storage, file, now = backups.storage, store.storage, manifest.file, backups.clock()
-    there = set(storage.names())
-    mark = f".{file}{BEGUN_END}"
-    if file not in there or not _is_whole(store, manifest):
-        if file in there and mark not in there:
-            raise AlreadyThere(name=file, store=store.name)
-        _put_new(store, mark, manifest.fingerprint.encode())
-        if file + MANIFEST_END in there:
-            _put_new(store, file + MANIFEST_END, _read(local, file + MANIFEST_END))
-        image = _paced(_checked(local.get(file), manifest), store.options.rate_limit)
-        storage.put(file, image, replace=file in there)
-        if not _is_whole(store, manifest):
-            storage.remove(file)
-            raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
-    store.lock(file, now)
-    _put_new(store, file + MANIFEST_END, _read(local, file + MANIFEST_END))
-    store.lock(file + MANIFEST_END, now)
-    storage.put(file + VERDICT_END, iter((_read(local, file + VERDICT_END),)))
-    store.lock(file + VERDICT_END, now)
-    with suppress(StoreRefused):  # a mark that may not be removed does no harm
-        storage.remove(mark)
+    storage, file, mark = store.storage, manifest.file, _mark_of(manifest.file)
+    if file in there and file + MANIFEST_END not in there and mark not in there:
+        raise AlreadyThere(name=file, store=store.name)
+    _put_new(store, mark, manifest.fingerprint.encode())
+    image = _paced(_checked(backups.storage.get(file), manifest), store.options.rate_limit)
+    storage.put(file, image, replace=file in there)
+    if not _is_whole(store, manifest):
+        storage.remove(file)
+        raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
+
+
+def _lock_image(store: Store, manifest: Manifest, now: datetime, *, committed: bool) -> None:
+    """A store that cannot lock gets no image: without a manifest it would be waste, and more each run."""
+    try:
+        store.lock(manifest.file, now)
+    except StoreRefused:
+        if not committed:
+            store.storage.remove(manifest.file)
+            store.storage.remove(_mark_of(manifest.file))
+        raise
+
+
+def _mark_of(file: str) -> str:
+    return f".{file}{BEGUN_END}"
 
 
 def _is_whole(store: Store, manifest: Manifest) -> bool:
     """Whether what the store gives back is what the manifest says: its own word for it is not asked."""
+    if store.storage.size(manifest.file) != manifest.bytes:
+        return False
     meter = Meter()
     for _ in _paced(meter.measure(store.storage.get(manifest.file)), store.options.rate_limit):
         continue
     return (meter.bytes, meter.sha256) == (manifest.bytes, manifest.sha256)
 
 
-def _put_new(store: Store, name: str, data: bytes) -> None:
-    """Put a small object; the same one may be there, another may not."""
+def _put_new(store: Store, name: str, data: bytes, *, replace: bool = False) -> None:
+    """Put a small object; the same one may be there, another may not, unless it is to be replaced."""
     try:
-        store.storage.put(name, iter((data,)), replace=False)
+        store.storage.put(name, iter((data,)), replace=replace)
     except AlreadyThere:
         if _read(store.storage, name) != data:
             raise

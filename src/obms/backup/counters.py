@@ -52,6 +52,12 @@ def read_counters(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
+def complete_at(folder: Path, store: str) -> float:
+    """When a run last found every proven backup in this store, as a timestamp; 0 if it never did."""
+    told = read_counters(folder).get(f"{STORE}{store}", {})
+    return float(told.get("complete_at") or 0)
+
+
 def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
     if event.name == "backup.run":
         return ((RUNS,) if event.ok else (RUNS, FAILURES)), {}

@@ -66,6 +66,7 @@ def carry_pins(backups: Backups, store: Store) -> None:
             continue
         if backup.pin is not None and backup.pin_name not in names:
             write_pin(store.storage, backup.pin_name, backup.pin)
+            store.lock(backup.pin_name, backups.clock())
         elif backup.pin is None and backup.pin_name in names:
             with suppress(StoreRefused):  # pinned for longer than asked does no harm
                 store.storage.remove(backup.pin_name)

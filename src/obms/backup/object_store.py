@@ -20,6 +20,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from obms.backup.s3_requests import S3Requests
+from obms.backup.storage import Ours
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 
@@ -98,11 +99,12 @@ class ObjectStore:
             except (FileNotFoundError, NotFoundError):
                 return
 
-    def sweep(self) -> None:
+    def sweep(self, ours: Ours = lambda _name: True) -> None:
         """Abort the uploads that a killed `put` left, where they can be listed: S3, with a key."""
         if self.requests is not None:
             for name, id in self.requests.uploads():
-                self.requests.abort(name, id)
+                if ours(name):
+                    self.requests.abort(name, id)
 
     def _has(self, name: str) -> bool:
         try:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,10 +41,12 @@ def prove(
     *,
     level: Level = "proven",
     accepted: Accepted = NOTHING_MORE,
+    must_keep: bool = True,
 ) -> Verdict:
     """Judge a backup up to `level`, and keep the verdict beside it. Every failure is in the verdict.
 
-    But IdentityMissing, and no verdict, for an image that no key at hand opens.
+    But IdentityMissing, and no verdict, for an image that no key at hand opens; and StorageFailed where
+    the verdict cannot be kept, unless it need not be: then its last check tells.
     A proof stands, where its bytes are intact, against a judgement that went less far or could not be made.
     """
     kept = read_verdict(backups.storage, manifest)
@@ -72,7 +75,7 @@ def prove(
         digests=digest,
     ).signed(backups.signer)
     if not _stands(kept, verdict, believed=believed):
-        backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
+        verdict = _keep(backups, manifest, verdict, must_keep=must_keep)
     facts: dict[str, object] = {"id": manifest.id, "outcome": outcome, "reached": verdict.level}
     if failure := verdict.failure():
         facts |= {"error": str(failure), "hint": failure.hint, "exit_code": failure.exit_code}
@@ -101,6 +104,17 @@ def _look(
     if outcome == "good" and not all(check.ok for check in checks):
         outcome = "bad"
     return outcome, hint
+
+
+def _keep(backups: Backups, manifest: Manifest, verdict: Verdict, *, must_keep: bool) -> Verdict:
+    try:
+        backups.storage.put(manifest.file + VERDICT_END, iter((verdict.to_bytes(),)))
+    except StorageFailed as error:
+        if must_keep:
+            raise
+        unkept = Check(name="kept", ok=False, detail=f"this verdict could not be kept: {error}")
+        return replace(verdict, checks=(*verdict.checks, unkept))
+    return verdict
 
 
 def _stands(kept: Verdict | None, verdict: Verdict, *, believed: bool) -> bool:

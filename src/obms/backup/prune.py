@@ -1,6 +1,6 @@
 """Removing what the policy of a place no longer keeps, so that a kill leaves nothing untrue."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -50,7 +50,12 @@ class Retained:
 
 def look(place: Place, now: datetime) -> Outlook:
     """The plan for one place; touches nothing."""
-    shelf = Shelf.of(read_catalog(place.storage, place.trusted), now)
+    return foresee(place, read_catalog(place.storage, place.trusted), now)
+
+
+def foresee(place: Place, catalog: Iterable[Backup], now: datetime) -> Outlook:
+    """The same, where its catalogue has been read."""
+    shelf = Shelf.of(catalog, now)
     undo = needed_by_undo(place.storage, shelf)
     planned = plan(shelf.backups, place.policy, now, undo=undo, also=place.also)
     held = brakes.why_held(shelf, brakes.read_accepted(place.storage), planned)

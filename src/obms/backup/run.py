@@ -233,14 +233,17 @@ def read_record(storage: Storage) -> Record | None:
 def verify(
     backups: Backups, name: str, *, level: Level = "proven", accepted: Accepted = NOTHING_MORE
 ) -> Verdict:
-    """Judge one backup, and keep the verdict. BackupDamaged when there is no whole manifest to judge by."""
+    """Judge one backup, and keep the verdict, where its place can be written to.
+
+    BackupDamaged when there is no whole manifest to judge by.
+    """
     with locked(backups):
         sweep_spools(backups.work)
         source = resolve(backups, name, accepted=accepted)
         if source.manifest is None:
             raise BackupDamaged(name=source.file, detail=NO_MANIFEST, hint=ORPHAN_HINT)
         there = replace(backups, storage=source.storage)
-        verdict = prove(there, source.manifest, level=level, accepted=accepted)
+        verdict = prove(there, source.manifest, level=level, accepted=accepted, must_keep=False)
         if verdict.level is not None:
             remember_openers(backups, source.storage, source.file, source.id)
         return verdict

@@ -17,7 +17,7 @@ from obms.backup.storage import Storage
 from obms.backup.stores import Store
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, StoreRefused
-from obms.observe import Event, Hook
+from obms.observe import Event, Hook, utc_now
 
 SLICE = 1 << 20  # bytes
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds
@@ -28,6 +28,7 @@ NAME = re.compile(
 
 Sizes = dict[Path, int]  # of the files, as far as a store is known to hold them
 Tell = Callable[[Path], object]
+LockOne = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -68,10 +69,21 @@ def _slice(match: re.Match[str]) -> Slice:
 def _ignore(_path: Path) -> None: ...
 
 
-def ship(journal: Journal, storage: Storage, known: Sizes | None = None, *, differs: Tell = _ignore) -> int:
+def _lock_nothing(_name: str) -> None: ...
+
+
+def ship(
+    journal: Journal,
+    storage: Storage,
+    known: Sizes | None = None,
+    *,
+    differs: Tell = _ignore,
+    lock: LockOne = _lock_nothing,
+) -> int:
     """Bring the lines there that the store lacks; how many bytes. Files of a `known` size are not read.
 
     `differs` is told of a file that no longer holds what the store has of it: it is sent as a new one.
+    `lock` is what lets nobody remove an object that was put there.
     """
     known = {} if known is None else known
     grown = [path for path in journal.files() if path.stat().st_size != known.get(path)]
@@ -81,7 +93,7 @@ def ship(journal: Journal, storage: Storage, known: Sizes | None = None, *, diff
     sent = 0
     for path in grown:
         last = _last_slice(storage, path, held, differs)
-        known[path] = _ship_after(storage, path, last)
+        known[path] = _ship_after(storage, path, last, lock)
         sent += known[path] - last.end
     return sent
 
@@ -121,17 +133,26 @@ def drop_shipped(storage: Storage, moment: datetime) -> list[str]:
     return []
 
 
-def _ship_after(storage: Storage, path: Path, last: Slice) -> int:
+def _ship_after(storage: Storage, path: Path, last: Slice, lock: LockOne) -> int:
     """Send what the store lacks of one file after the last slice; up to where."""
     with path.open("rb") as file:
         start = file.seek(last.end)
         while lines := _whole_lines(file.read(SLICE)):
             end = start + len(lines)
             with suppress(AlreadyThere):  # another process has just sent the same
-                name = replace(last, start=start, end=end).name
-                storage.put(name, iter((lines,)), replace=False)
+                _put(storage, replace(last, start=start, end=end).name, lines, lock)
             start = file.seek(end)
     return start
+
+
+def _put(storage: Storage, name: str, lines: bytes, lock: LockOne) -> None:
+    """One that cannot be locked is taken back: the next time it is lacking, and is put and locked."""
+    storage.put(name, iter((lines,)), replace=False)
+    try:
+        lock(name)
+    except StorageFailed:
+        storage.remove(name)
+        raise
 
 
 def _sum_of_first_line(path: Path) -> str:
@@ -182,7 +203,8 @@ def ship_to_all(
 
 def _try_to_ship(journal: Journal, store: Store, notify: Hook, known: Sizes) -> str | None:
     try:
-        ship(journal, store.storage, known, differs=partial(_tell_of_difference, notify, store.name))
+        differs = partial(_tell_of_difference, notify, store.name)
+        ship(journal, store.storage, known, differs=differs, lock=lambda name: store.lock(name, utc_now()))
     except (StorageFailed, OSError) as error:
         notify(Event(name="journal.unshipped", ok=False, facts={"store": store.name, "error": str(error)}))
         return f"{store.name}: {error}"

@@ -1,5 +1,9 @@
 """What a backup is named by: an id, a file name, `latest`, a path to any file, or one of these in a store."""
 
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,9 +50,11 @@ class Source:
 
 def resolve(backups: Backups, name: str, *, accepted: Accepted = NOTHING_MORE) -> Source:
     """`latest`, an id, a file name in the folder, a path to any file, or the URL of one in a store."""
+    whole_name = name
     storage, name = storage_of(backups.storage, backups.stores, name)
     if storage is not backups.storage:
-        return _named_source(storage, name, backups.trusted, accepted)
+        with hints_for(whole_name):
+            return _named_source(storage, name, backups.trusted, accepted)
     path = Path(name)
     if len(path.name.encode()) > LONGEST_NAME:
         raise BackupNotFound(name=name)
@@ -78,6 +84,19 @@ def storage_of(local: Storage, stores: Stores, name: str) -> tuple[Storage, str]
         return local, name
     url, name = split_name(name)
     return stores.at(url).storage, name
+
+
+@contextmanager
+def hints_for(name: str) -> Iterator[None]:
+    """Have the commands in the hint of BackupNotFound look in the store that `name` names, if it does."""
+    try:
+        yield
+    except BackupNotFound as error:
+        if "://" not in name:
+            raise
+        store = shlex.quote(split_name(name)[0])
+        hint = re.sub(r"`(obms backup [^`]*)`", lambda told: f"`{told[1]} --store {store}`", error.hint)
+        raise BackupNotFound(**error.facts, hint=hint) from error
 
 
 def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Accepted) -> Source:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -12,11 +12,13 @@ from uuid import uuid4
 from obms import private
 from obms.backup.alongside import alongside
 from obms.databases import Chunks
-from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, Unreadable
+from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, StoreGone, Unreadable
 
 CHUNK = 1 << 20
 PARTIAL_END = ".partial"
-PARTIAL = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL_END)}")
+PARTIAL = re.compile(rf"\.(?P<name>.+)\.[0-9a-f]{{8}}{re.escape(PARTIAL_END)}")
+
+Ours = Callable[[str], bool]
 
 
 class Storage(Protocol):
@@ -46,15 +48,20 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Remove it; one that is not there is removed already."""
 
-    def sweep(self) -> None:
-        """Remove what a killed `put` left; only where no other can be at work."""
+    def sweep(self, ours: Ours = lambda _name: True) -> None:
+        """Remove what a killed `put` left of the names that are `ours`; only where no other puts those."""
 
 
 class Folder:
-    """Objects as files in one folder."""
+    """Objects as files in one folder, which is made when something is put there.
 
-    def __init__(self, path: Path) -> None:
+    But not where `held` tells that it held objects before: then a disk is not mounted there, and what
+    was put would lie on another one.
+    """
+
+    def __init__(self, path: Path, *, held: Callable[[], bool] = lambda: False) -> None:
         self.path = path
+        self._held = held
 
     def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
         with _storage_errors(self.path):
@@ -123,9 +130,10 @@ class Folder:
 
     def _entries(self) -> list[os.DirEntry[str]]:
         with _storage_errors(self.path):
-            if not self.path.is_dir():
-                return []
-            entries = [entry for entry in os.scandir(self.path) if _is_file(entry)]
+            found = list(os.scandir(self.path)) if self.path.is_dir() else []
+            entries = [entry for entry in found if _is_file(entry)]
+        if not found and self._held():
+            raise StoreGone(store=self.path)
         return [entry for entry in entries if not entry.name.endswith(PARTIAL_END)]
 
     def remove(self, name: str) -> None:
@@ -133,11 +141,12 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
             sync_folder(self.path)
 
-    def sweep(self) -> None:
+    def sweep(self, ours: Ours = lambda _name: True) -> None:
         with _storage_errors(self.path):
-            for partial in self.path.glob(f".*{PARTIAL_END}"):
-                if PARTIAL.fullmatch(partial.name) and not partial.is_symlink() and partial.is_file():
-                    partial.unlink(missing_ok=True)
+            for path in self.path.glob(f".*{PARTIAL_END}"):
+                match = PARTIAL.fullmatch(path.name)
+                if match and ours(match["name"]) and not path.is_symlink() and path.is_file():
+                    path.unlink(missing_ok=True)
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

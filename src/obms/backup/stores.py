@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
+from obms.backup.counters import complete_at
 from obms.backup.storage import Folder, Storage
-from obms.errors import ConfigurationError
+from obms.errors import ConfigurationError, StoreRefused
 
 SCHEMES = ("s3", "gs", "az")
 SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
@@ -46,6 +47,20 @@ class Options:
 WORDS = ("endpoint", "region")
 KEEPS = tuple(name.name for name in fields(Keep))
 NAMES = (*(name.name for name in fields(Options) if name.name != "keep"), *KEEPS)
+DAYS = 100_000
+# What a number may be. S3 takes no smaller part, and each of the parts on their way is in memory.
+RANGES = {
+    "rate_limit": (1000, 1000 * SIZES["G"]),
+    "lock_days": (1, DAYS),
+    "timeout": (1, 3600),
+    "attempts": (1, 100),
+    "part_size": (5 * MB, 1024 * MB),
+    **dict.fromkeys(KEEPS, (0, DAYS)),
+}
+LOCK_HINT = (
+    "The bucket must be made with Object Lock, and the key be allowed to set it (s3:PutObjectRetention). "
+    "Or leave lock_days out."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +78,11 @@ class Store:
         from obms.backup.object_store import ObjectStore
 
         if isinstance(self.storage, ObjectStore) and self.storage.requests:
-            self.storage.requests.lock(name, now + timedelta(days=self.options.lock_days))
+            try:
+                self.storage.requests.lock(name, now + timedelta(days=self.options.lock_days))
+            except StoreRefused as error:
+                detail = f"lock_days: {error.facts['detail']}"
+                raise StoreRefused(store=self.name, detail=detail, hint=LOCK_HINT) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +105,16 @@ class Stores:
         return open_store(url, self.credentials)
 
 
-def open_stores(urls: tuple[str, ...], credentials: Mapping[str, Mapping[str, str]]) -> Stores:
-    """ConfigurationError names the URL that is wrong; nothing is connected to yet."""
-    configured = tuple(open_store(url, credentials) for url in urls)
+def open_stores(
+    urls: tuple[str, ...], credentials: Mapping[str, Mapping[str, str]], folder: Path | None = None
+) -> Stores:
+    """ConfigurationError names the URL that is wrong; nothing is connected to yet.
+
+    `folder` is BACKUP_DIR, which is no store, and whose counters tell which stores have held copies.
+    """
+    configured = tuple(open_store(url, credentials, folder) for url in urls)
+    for store in configured:
+        _require_another(store, folder)
     names = [store.name for store in configured]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -96,13 +122,22 @@ def open_stores(urls: tuple[str, ...], credentials: Mapping[str, Mapping[str, st
     return Stores(configured=configured, credentials=credentials)
 
 
-def open_store(url: str, credentials: Mapping[str, Mapping[str, str]]) -> Store:
+def _require_another(store: Store, folder: Path | None) -> None:
+    if folder and isinstance(store.storage, Folder) and store.storage.path.resolve() == folder.resolve():
+        raise ConfigurationError(
+            detail=f"BACKUP_STORES {store.name} is BACKUP_DIR itself",
+            hint="Name another disk or another machine: what is lost with BACKUP_DIR is no copy.",
+        )
+
+
+def open_store(url: str, credentials: Mapping[str, Mapping[str, str]], folder: Path | None = None) -> Store:
+    """The store of one URL; `folder` as in `open_stores`."""
     name = _name(url)
     options = _read_options(name, url.partition("?")[2])
     scheme = name.partition("://")[0]
     if scheme == "file":
         _require_none(name, options, "endpoint", "region", "lock_days")
-        return Store(name=name, storage=Folder(Path(unquote(urlsplit(name).path))), options=options)
+        return Store(name=name, storage=_folder(name, folder), options=options)
     from obms.backup.object_store import open_object_store
 
     given = {"endpoint": options.endpoint, "region": options.region}
@@ -127,6 +162,14 @@ def _require_none(name: str, options: Options, *words: str) -> None:
             raise ConfigurationError(detail=f"BACKUP_STORES {name}: a folder has no {word}")
 
 
+def _folder(name: str, folder: Path | None) -> Folder:
+    return Folder(_path_of(name), held=lambda: folder is not None and complete_at(folder, name) > 0)
+
+
+def _path_of(name: str) -> Path:
+    return Path(unquote(name.removeprefix("file://")))
+
+
 def split_name(url: str) -> tuple[str, str]:
     """The URL of a store, with its options, and the name of a backup in it."""
     place, mark, options = url.partition("?")
@@ -144,7 +187,7 @@ def _name(url: str) -> str:
     """The URL without options, in one spelling; a path is a folder."""
     place = url.partition("?")[0]
     if "://" not in place:
-        return Path(place).absolute().as_uri()
+        return _at_home(place).absolute().as_uri()
     scheme, _, rest = place.partition("://")
     if "@" in rest:
         raise ConfigurationError(
@@ -156,7 +199,16 @@ def _name(url: str) -> str:
             detail=f"{place!r} is no store",
             hint="A folder, or file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.",
         )
-    return f"{scheme}://{rest.rstrip('/')}"
+    name = f"{scheme}://{rest.rstrip('/')}"
+    return _path_of(name).as_uri() if scheme == "file" else name
+
+
+def _at_home(place: str) -> Path:
+    """A path, whose `~` no shell has replaced in a file of settings."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(detail=f"BACKUP_STORES {place}: there is no such home folder") from error
 
 
 def _read_options(name: str, query: str) -> Options:
@@ -176,7 +228,13 @@ def _read_options(name: str, query: str) -> Options:
 
 
 def _number(name: str, key: str, value: str) -> int:
-    match = re.fullmatch(r"(\d+)([kMG]?)", value)
+    match = re.fullmatch(r"([0-9]{1,15})([kMG]?)", value)
     if match is None:
         raise ConfigurationError(detail=f"BACKUP_STORES {name}: {key} must be a number, as 30 or 10M")
-    return int(match[1]) * SIZES[match[2]]
+    number, (least, most) = int(match[1]) * SIZES[match[2]], RANGES[key]
+    if not least <= number <= most:
+        raise ConfigurationError(
+            detail=f"BACKUP_STORES {name}: {key} must be from {least} to {most}",
+            hint=f"Leave {key} out for what is usual.",
+        )
+    return number

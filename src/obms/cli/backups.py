@@ -100,11 +100,12 @@ def show_one(name: Name, *, store: StoreUrl = None, as_json: AsJson = False) -> 
     """
     from obms.app import open_copies, trusted_key
     from obms.backup.catalog import find
-    from obms.backup.source import storage_of
+    from obms.backup.source import hints_for, storage_of
 
-    settings = load_settings()
-    place = storage_of(open_storage(settings, None), open_copies(settings), named(name, store))
-    backup = find(*place, trusted_key(settings))
+    settings, name = load_settings(), named(name, store)
+    place = storage_of(open_storage(settings, None), open_copies(settings), name)
+    with hints_for(name):
+        backup = find(*place, trusted_key(settings))
     shown = backup_as_json(backup) | {
         "manifest": plain(backup.manifest) if backup.manifest else None,
         "proof": plain(backup.verdict) if backup.verdict else None,

@@ -75,7 +75,8 @@ def run_as_text(made: "Run") -> str:
 
 
 def _copy_as_text(copy: "Copy") -> str:
-    told = copy.error or f"{len(copy.copied)} copied, {size(copy.bytes)}, read back whole"
+    read = f"{len(copy.copied)} copied, {size(copy.bytes)}, read back whole" if copy.copied else None
+    told = copy.error or read or "it lacked nothing"
     lines = [f"  {'ok ' if copy.ok else 'BAD'}  {copy.store}: {told}"]
     lines += [f"       removed {id}" for id in copy.removed]
     if unremoved := copy.removal_error or copy.held:
