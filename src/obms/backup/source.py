@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obms.backup import Backups
-from obms.backup.catalog import find, read_catalog, read_manifest, read_verdict
+from obms.backup.catalog import Backup, find, read_catalog, read_manifest, read_verdict
 from obms.backup.manifest import MANIFEST_END, Manifest, Verdict
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import Store, Stores, join_name, split_name
@@ -82,8 +82,7 @@ def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Ac
         if name in set(storage.names(name)):
             return _source_of_file(storage, name, trusted)
         raise
-    if backup.problem:
-        raise BackupDamaged(name=backup.file, detail=backup.problem)
+    require_whole(storage, backup)
     return Source(
         file=backup.file,
         storage=storage,
@@ -92,6 +91,14 @@ def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Ac
         trusted=trusted,
         named_by_us=backup.named_at is not None,
     )
+
+
+def require_whole(storage: Storage, backup: Backup) -> None:
+    """BackupDamaged for one that is not, in the words of what found it."""
+    if backup.manifest is None and backup.problem:
+        read_manifest(storage, backup.file)
+    if backup.problem:
+        raise BackupDamaged(name=backup.file, detail=backup.problem)
 
 
 def _source_of_file(storage: Storage, file: str, trusted: str | None) -> Source:
