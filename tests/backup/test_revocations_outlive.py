@@ -200,7 +200,11 @@ def test_r10_where_nothing_can_tell_later_revocations_it_is_said(backed_sqlite: 
     lose_database(server)
     shutil.rmtree(server.backup_dir / "journal")
     answer = server.obms("restore", "latest", "--yes")
+    assert answer.code == 0
     assert "CHECK later revocations: there was neither a live database nor a journal" in answer.out
+    (warning,) = answer.err.splitlines()
+    assert warning.startswith("obms: warning: later revocations: there was neither")
+    assert "`obms backup diff sqlite_backup_" in warning
 
 
 def test_r10_what_another_server_sealed_is_brought_only_where_that_is_accepted(

@@ -2,14 +2,26 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from obms.backup.manifest import Check
+from obms.backup.prove import read_facts
+from obms.backup.run import verify
+from obms.databases import Database
+from obms.errors import DatabaseUnreachable
 from tests.backup.conftest import Backed, execute, found
 from tests.backup.test_damage import flip
 from tests.deployment import Deployment
 from tests.postgres import Server
+
+CANCEL_WHO_WAITS = """
+SELECT pg_cancel_backend(pid) FROM pg_locks JOIN pg_database AS d ON d.oid = database
+WHERE NOT granted AND datname = current_database() AND relation = 'issuers'::regclass
+"""
 
 
 def is_proven(server: Deployment, id: str) -> bool:
@@ -50,6 +62,32 @@ def test_what_could_not_be_judged_is_not_judged(backed_postgresql: Backed, postg
         postgres.psql("DROP ROLE looker")
     assert (answer.code, answer.json["outcome"], answer.json["level"]) == (6, "unknown", "intact")
     assert is_proven(server, made["id"])
+
+
+def cancel(database: Database) -> list[Check]:
+    """An operator cancels a statement of the application's proof."""
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)")
+    return []
+
+
+def test_a_statement_that_somebody_cancelled_does_not_make_a_backup_bad(backed_postgresql: Backed) -> None:
+    server, made = backed_postgresql
+    verdict = verify(replace(server.backups, probe=cancel), made["id"])
+    assert (verdict.outcome, verdict.level) == ("unknown", "restorable")
+    assert "canceling statement" in verdict.reason
+    assert is_proven(server, made["id"])
+
+
+def test_the_reading_of_a_copy_that_somebody_cancelled_is_no_damage(backed_postgresql: Backed) -> None:
+    server, made = backed_postgresql
+    with ThreadPoolExecutor(1) as beside, server.database.engine.begin() as other:
+        other.exec_driver_sql("LOCK TABLE issuers IN ACCESS EXCLUSIVE MODE")
+        reading = beside.submit(read_facts, server.database, made["file"])
+        while not other.exec_driver_sql(CANCEL_WHO_WAITS).all():
+            continue
+        with pytest.raises(DatabaseUnreachable, match="canceling statement"):
+            reading.result()
 
 
 def test_what_the_other_kind_cannot_hold_does_not_make_a_backup_bad(

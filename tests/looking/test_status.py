@@ -120,6 +120,14 @@ def fail_a_drill(server: Deployment) -> None:
     assert server.obms("drill", "--store", str(server.folder / "empty")).code == 6
 
 
+def tamper_with_a_drill(server: Deployment) -> None:
+    """The last one had failed, and somebody makes it say otherwise: an older one that was good is not all."""
+    assert server.obms("drill").code == 0
+    fail_a_drill(server)
+    newest = max((server.backup_dir / "drills").glob("*.json"))
+    newest.write_bytes(newest.read_bytes().replace(b'"ok": false', b'"ok": true'))
+
+
 def make_old(server: Deployment) -> None:
     execute(server, "UPDATE alembic_version SET version_num = '0001'")
 
@@ -133,6 +141,7 @@ def make_old(server: Deployment) -> None:
         ("retention", "yellow", shrink, "held back"),
         ("orphans", "yellow", lose_a_manifest, "has no manifest"),
         ("last drill", "red", fail_a_drill, "no proven backup"),
+        ("drill report", "red", tamper_with_a_drill, "drill_2"),
         ("database", "red", make_old, "0001"),
     ],
 )

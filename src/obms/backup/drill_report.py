@@ -63,16 +63,31 @@ def write_report(backups: Backups, report: Drill) -> str:
 
 def last_drill(backup_folder: Path, trusted: str | None) -> Drill | None:
     """The newest report that is whole and bears our signature; without SECRET_KEY, one that bears none."""
-    folder = Folder(backup_folder / FOLDER)
-    wanted = "ours" if trusted else "none"
-    found = (_read(folder, name) for name in reversed(list(folder.names(PREFIX))) if name.endswith(END))
-    return next((one for one in found if one and one.signature_seen_by(trusted) == wanted), None)
+    return next((one for _, one in _read_all(backup_folder, trusted) if one), None)
+
+
+def disbelieved(backup_folder: Path, trusted: str | None) -> Iterator[str]:
+    """The file names of reports that are newer than `last_drill`, and are damaged or not signed by us."""
+    for name, one in _read_all(backup_folder, trusted):
+        if one:
+            return
+        yield name
 
 
 def last_drill_at(backup_folder: Path, trusted: str | None) -> datetime | None:
     """When the last drill began, well or not."""
     found = last_drill(backup_folder, trusted)
     return found.started_at if found else None
+
+
+def _read_all(backup_folder: Path, trusted: str | None) -> Iterator[tuple[str, Drill | None]]:
+    """Each report, newest first; None for one that is not believed."""
+    folder = Folder(backup_folder / FOLDER)
+    wanted = "ours" if trusted else "none"
+    for name in reversed(list(folder.names(PREFIX))):
+        if name.endswith(END):
+            found = _read(folder, name)
+            yield name, found if found and found.signature_seen_by(trusted) == wanted else None
 
 
 def _read(folder: Folder, name: str) -> Drill | None:

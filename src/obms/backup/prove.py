@@ -20,6 +20,7 @@ from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Ou
 from obms.backup.storage import write_all
 from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
 from obms.databases import Chunks, Database, Facts, digests
+from obms.databases.interruptions import is_interruption
 from obms.errors import (
     BackupDamaged,
     BackupNotFound,
@@ -93,7 +94,7 @@ def _look(
         with spool_folder(backups.work) as folder:
             _judge(backups, manifest, level, folder, checks, digest)
     except SQLAlchemyError as error:
-        outcome = "bad"
+        outcome = "unknown" if is_interruption(error) else "bad"
         checks.append(Check(name=type(error).__name__, ok=False, detail=str(error).splitlines()[0]))
     except IdentityMissing:
         raise  # nothing was found out
@@ -214,7 +215,7 @@ def spool(backups: Backups, manifest: Manifest, image: Path | None) -> list[Chec
     try:
         write_image(plain.measure(backups.chain.decode(chunks, manifest.codecs)), image)
     except (BackupDamaged, IdentityMissing) as error:
-        damage = str(error)
+        damage = str(error.facts["detail"])
         for _ in chunks:  # the hash is of the whole file
             continue
         if isinstance(error, IdentityMissing) and _matches(manifest, stored.bytes, stored.sha256):
@@ -275,11 +276,11 @@ def check_integrity(database: Database, name: str) -> Check:
 
 @contextmanager
 def _as_damage(name: str) -> Iterator[None]:
-    """What cannot be read of a loaded copy is damage of the backup."""
+    """What cannot be read of a loaded copy is damage of the backup, unless the reading was ended."""
     try:
         yield
     except DatabaseUnreachable as error:
-        if isinstance(error.__cause__, DBAPIError) and not error.__cause__.connection_invalidated:
+        if isinstance(error.__cause__, DBAPIError) and not is_interruption(error.__cause__):
             raise BackupDamaged(name=name, detail=str(error)) from error
         raise
 

@@ -18,6 +18,7 @@ from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.prove import spool
 from obms.backup.recipients import remember_openers
+from obms.backup.source import require_whole
 from obms.backup.superseded import retire, sweep_superseded
 from obms.backup.trust import check_signature, refusal
 from obms.databases import Chunks
@@ -83,8 +84,9 @@ def _tried(backups: Backups, wanted: Wanted, backup: Backup) -> Rekeyed:
 def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     """Make the new form of one backup and remove the old one; the file it is in."""
     old = backup.manifest
-    if old is None or backup.problem:
-        raise BackupDamaged(name=backup.file, detail=backup.problem or "it has no manifest")
+    require_whole(backups.storage, backup)
+    if old is None:
+        raise BackupDamaged(name=backup.file, detail="it has no manifest")
     if not check_signature(old, backups.trusted, vouched=backup.proven).ok:
         raise refusal(backup.file, old.signature_seen_by(backups.trusted))
     recipients = wanted(old)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from obms.backup import Backups
-from obms.backup.catalog import find, read_catalog, read_manifest, read_verdict
+from obms.backup.catalog import Backup, find, read_catalog, read_manifest, read_verdict
 from obms.backup.manifest import MANIFEST_END, Manifest, Verdict
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import Store, Stores, join_name, split_name
@@ -106,9 +106,9 @@ def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Ac
         if name in set(storage.names(name)):
             return _source_of_file(storage, name, trusted)
         raise
-    # An image of the wrong size can be judged, and the verdict about it is kept.
-    if backup.problem and (backup.manifest is None or backup.stored is None):
-        raise BackupDamaged(name=backup.file, detail=backup.problem)
+    if backup.manifest is None or backup.stored is None:
+        # One of the wrong size can be judged, and the verdict about it is kept.
+        require_whole(storage, backup)
     return Source(
         file=backup.file,
         storage=storage,
@@ -117,6 +117,14 @@ def _named_source(storage: Storage, name: str, trusted: str | None, accepted: Ac
         trusted=trusted,
         named_by_us=backup.named_at is not None,
     )
+
+
+def require_whole(storage: Storage, backup: Backup) -> None:
+    """BackupDamaged for one that is not, in the words of what found it."""
+    if backup.manifest is None and backup.problem:
+        read_manifest(storage, backup.file)
+    if backup.problem:
+        raise BackupDamaged(name=backup.file, detail=backup.problem)
 
 
 def _source_of_file(storage: Storage, file: str, trusted: str | None) -> Source:

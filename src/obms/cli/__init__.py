@@ -31,7 +31,15 @@ from obms.cli.common import (
 from obms.cli.comparing import diff
 from obms.cli.deployed import verify_deployment
 from obms.cli.looking import doctor, drill, status
-from obms.cli.output import move_plan_as_text, moved_as_text, plain, plan_as_text, restored_as_text, show
+from obms.cli.output import (
+    move_plan_as_text,
+    moved_as_text,
+    plain,
+    plan_as_text,
+    restored_as_text,
+    show,
+    warnings_of,
+)
 from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
@@ -228,6 +236,8 @@ def restore(
     else:
         done = restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
+    for line in warnings_of(plain(done)):
+        typer.echo(line, err=True)
 
 
 @app.command()

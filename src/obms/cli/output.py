@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,6 +163,19 @@ def notable(checks: Iterable[Mapping[str, Any]]) -> list[str]:
     """What people must know of the checks: that there was no manifest, and which of them say no."""
     lines = [check["detail"] for check in checks if check["name"] == "made by hand"]
     return lines + [f"CHECK {check['name']}: {check['detail']}" for check in checks if not check["ok"]]
+
+
+MISSED = "Revocations may be missing: compare with what you know of them (`obms backup diff {} live`)."
+GONE = "Rows of the backup are not there: `obms restore --undo` brings back what was there before."
+
+
+def warnings_of(done: Mapping[str, Any]) -> Iterator[str]:
+    """For standard error: the database was restored, and yet somebody must look, and how."""
+    before = done["safety_backup"] or done["id"]
+    for check in done["checks"]:
+        if not check["ok"]:
+            mend = GONE if check["name"] == "live" else MISSED.format(before)
+            yield f"obms: warning: {check['name']}: {check['detail']}. {mend}"
 
 
 def move_plan_as_text(steps: Iterable[str]) -> str:

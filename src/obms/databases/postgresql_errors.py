@@ -5,6 +5,7 @@ import re
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from obms.databases.interruptions import NOT_OF_THE_ROWS
 from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError, Refused, StorageFailed
 
 NO_SUCH_DATABASE = "3D000"
@@ -17,8 +18,6 @@ WANTED = (
 )
 SCRIPT_FAILED = 3  # psql's exit status for an error in what it was given to run
 NOT_OF_THE_DUMP = re.compile(r": +(53|57|58)[0-9A-Z]{3}: ")  # no resources, ended by an operator, the system
-
-NOT_OF_THE_ROWS = ("08", "53", "57", "58")
 
 
 def is_missing(error: DBAPIError) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from obms.backup import prune
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.counters import STORE, UNDELIVERED, read_counters
-from obms.backup.drill_report import Drill, last_drill, seconds_as_text
+from obms.backup.drill_report import Drill, disbelieved, last_drill, seconds_as_text
 from obms.backup.run import RECORD, read_record
 from obms.backup.staleness import is_stale
 from obms.errors import ObmsError
@@ -174,7 +174,11 @@ def retention(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
 
 
 def drill(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
-    last = last_drill(scene.backups.folder, scene.backups.trusted)
+    here = scene.backups.folder, scene.backups.trusted
+    for name in disbelieved(*here):
+        detail = f"{name} is damaged, or not signed with this SECRET_KEY"
+        yield Finding(name="drill report", light="red", detail=detail, mend=DRILL)
+    last = last_drill(*here)
     due = scene.drills.next_after(scene.backups.clock())
     following = f"; the next one: {due:%Y-%m-%d %H:%M} UTC" if due else ""
     if last is None:
