@@ -12,7 +12,8 @@ def make_folder(path: Path) -> None:
     """Make the folder for its owner alone, where there is none; in a shared one as the umask has it."""
     if path.is_dir():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o777 if is_shared(path.parent) else 0o700, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     _give(descriptor, path.parent)
