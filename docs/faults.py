@@ -18,7 +18,7 @@ AT_END = re.compile(rf"(?<=\(){ID}(?:, {ID})*(?=\)\.?$)")
 AREAS = {"B": "Making a backup", "K": "Keeping backups", "R": "Restoring", "S": "The server"}
 FAULTS = {
     "B1": "The database does not answer, refuses the password, or is not there: exit 3, and no file is left.",
-    "B2": "pg_dump is killed, or the server stops under it: exit 4, and no part of an image is left.",
+    "B2": "pg_dump is killed: exit 4. The server stops under it: exit 3. No part of an image is left.",
     "B3": "The disk fills up: exit 9, what was written is taken back, older backups are as they were.",
     "B4": "The run is killed at any step: what it left is known as such, and the next run removes it.",
     "B5": "The SQLite file is gone: exit 3, and no empty database is made and backed up in its place.",

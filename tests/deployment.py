@@ -166,11 +166,15 @@ class Deployment:
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start the command as a process of its own."""
+        return self.start_reading(subprocess.DEVNULL, *arguments, **environment)
+
+    def start_reading(self, stdin: int, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """The same with this as its input."""
         return Started(
             [sys.executable, "-m", "obms", *arguments],
             cwd=self.folder,
             env={**clean_environment(), **self.environment, **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
