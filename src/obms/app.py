@@ -21,6 +21,7 @@ from obms.backup.counters import counting
 from obms.backup.drill_report import last_drill
 from obms.backup.encryption import Age, read_recipient
 from obms.backup.journal import FOLDER, Entry, Journal, Later
+from obms.backup.keeper import keeping
 from obms.backup.manifest import Check
 from obms.backup.retain import Policy
 from obms.backup.run import newest_proven, read_record
@@ -37,7 +38,7 @@ from obms.databases.sqlite import Sqlite
 from obms.domain import PURPOSES, REVOCATION
 from obms.errors import ConfigurationError, StorageFailed
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
-from obms.observe import Hook, every, log_event, no_event, utc_now
+from obms.observe import Hook, every, log_event, log_failure, no_event, utc_now
 from obms.server import Server, open_fetcher
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def open_scene(settings: Settings, backups: Backups) -> "Scene":
         drills=open_drill_schedule(settings),
         max_age=settings.backup_max_age,
         needed_revision=migrations.newest(),
-        told=bool(_words(settings.backup_notify_urls) or _words(settings.backup_heartbeat_url)),
+        places=partial(check_notices, settings),
         settings=Path(".env"),
     )
 
@@ -249,7 +250,7 @@ def open_hook(settings: Settings, *, logged: bool) -> Hook:
     """Where events go: to the log, or to none where the command itself tells, to the counters, to people."""
     log = log_event if logged else no_event
     count = counting(settings.backup_dir, utc_now, log_event)
-    report = every(log_event, count)
+    report = every(log_failure, count)
     notices = Notices(
         tellers=open_tellers(_words(settings.backup_notify_urls), report),
         heartbeats=open_tellers(_words(settings.backup_heartbeat_url), report, open_heartbeat),
@@ -294,12 +295,11 @@ def play_drill(backups: Backups, store: str | None = None) -> "Drilled":
     return drill(backups, for_backups.newest_moment, store=store)
 
 
-def check_notices(settings: Settings) -> None:
-    """ConfigurationError where one of BACKUP_NOTIFY_URLS, or BACKUP_HEARTBEAT_URL, cannot be used."""
-    for url in _words(settings.backup_notify_urls):
-        open_teller(url)
-    for url in _words(settings.backup_heartbeat_url):
-        open_heartbeat(url)
+def check_notices(settings: Settings) -> tuple[str, ...]:
+    """The places of BACKUP_NOTIFY_URLS and BACKUP_HEARTBEAT_URL; ConfigurationError where one is none."""
+    tellers = [open_teller(url) for url in _words(settings.backup_notify_urls)]
+    tellers += [open_heartbeat(url) for url in _words(settings.backup_heartbeat_url)]
+    return tuple(teller.place for teller in tellers)
 
 
 def _words(secret: SecretStr | None) -> list[str]:
@@ -307,8 +307,8 @@ def _words(secret: SecretStr | None) -> list[str]:
 
 
 def open_watch(settings: Settings, backups: Backups) -> Callable[[], None]:
-    """What the schedule looks at while it waits."""
-    return watch_staleness(backups, settings.backup_max_age)
+    """What the schedule does while it waits: it looks at the backups, and shows that it is there."""
+    return keeping(backups, watch_staleness(backups, settings.backup_max_age))
 
 
 def open_backups(
