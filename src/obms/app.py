@@ -35,7 +35,7 @@ from obms.databases.sqlite import Sqlite
 from obms.domain import PURPOSES, REVOCATION
 from obms.errors import ConfigurationError, StorageFailed
 from obms.notices import Notices, open_heartbeat, open_teller, open_tellers
-from obms.observe import Hook, every, log_event, no_event, utc_now
+from obms.observe import Hook, every, log_event, log_failure, no_event, utc_now
 from obms.server import Server, open_fetcher
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def open_scene(settings: Settings, backups: Backups) -> "Scene":
         drills=open_drill_schedule(settings),
         max_age=settings.backup_max_age,
         needed_revision=migrations.newest(),
-        told=bool(_words(settings.backup_notify_urls) or _words(settings.backup_heartbeat_url)),
+        places=partial(check_notices, settings),
         settings=Path(".env"),
         sqlite_file=settings.sqlite_file if settings.kind() == "sqlite" else None,
         secret_files=settings.secret_files(),
@@ -246,7 +246,7 @@ def open_hook(settings: Settings, *, logged: bool) -> Hook:
     """Where events go: to the log, or to none where the command itself tells, to the counters, to people."""
     log = log_event if logged else no_event
     count = counting(settings.backup_dir, utc_now, log_event)
-    report = every(log_event, count)
+    report = every(log_failure, count)
     notices = Notices(
         tellers=open_tellers(_words(settings.backup_notify_urls), report),
         heartbeats=open_tellers(_words(settings.backup_heartbeat_url), report, open_heartbeat),
@@ -295,12 +295,11 @@ def play_drill(backups: Backups, store: str | None = None) -> "Drilled":
     return drill(backups, for_backups.newest_moment, store=store)
 
 
-def check_notices(settings: Settings) -> None:
-    """ConfigurationError where one of BACKUP_NOTIFY_URLS, or BACKUP_HEARTBEAT_URL, cannot be used."""
-    for url in _words(settings.backup_notify_urls):
-        open_teller(url)
-    for url in _words(settings.backup_heartbeat_url):
-        open_heartbeat(url)
+def check_notices(settings: Settings) -> tuple[str, ...]:
+    """The places of BACKUP_NOTIFY_URLS and BACKUP_HEARTBEAT_URL; ConfigurationError where one is none."""
+    tellers = [open_teller(url) for url in _words(settings.backup_notify_urls)]
+    tellers += [open_heartbeat(url) for url in _words(settings.backup_heartbeat_url)]
+    return tuple(teller.place for teller in tellers)
 
 
 def _words(secret: SecretStr | None) -> list[str]:

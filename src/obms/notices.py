@@ -55,6 +55,7 @@ UNTOLD = (
     "backup.unrecorded",
     "schedule.look_failed",
     "notice.failed",
+    "notice.delivered",
     "counters.failed",
     "metrics.failed",
 )
@@ -233,12 +234,17 @@ class Notices:
         tries = [_Try(teller=teller, event=event, message=message, bound=self.bound) for teller in tellers]
         for one in tries:
             one.start()
+        failed: list[Event] = []
         for one in tries:
             one.join(max(0.0, deadline - time.monotonic()))
             problem = f"no answer in {self.bound:g} s" if one.is_alive() else one.problem
+            facts = {"to": one.teller.place, "about": event.name}
             if problem:
-                facts = {"to": one.teller.place, "about": event.name, "error": problem}
-                self.report(Event(name="notice.failed", ok=False, facts=facts))
+                failed.append(Event(name="notice.failed", ok=False, facts={**facts, "error": problem}))
+            else:
+                self.report(Event(name="notice.delivered", facts=facts))
+        for failure in failed:  # last: two may have the same place
+            self.report(failure)
 
     def _message(self, event: Event) -> dict[str, Any]:
         title = TITLES.get(event.name, event.name)

@@ -37,6 +37,12 @@ def log_event(event: Event) -> None:
     (logger().info if event.ok else logger().error)(event.name, **event.facts)
 
 
+def log_failure(event: Event) -> None:
+    """The hook that logs what went wrong, and nothing else."""
+    if not event.ok:
+        log_event(event)
+
+
 def logger() -> "FilteringBoundLogger":
     """What writes to the log."""
     import structlog

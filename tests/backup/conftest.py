@@ -40,7 +40,7 @@ def noted() -> Noted:
 def images(server: Deployment) -> list[str]:
     """What a run has published or half published; the lock and the records are not of that."""
     records = {"last_run.json", "last_restore.json", "last_prune.json", "counters.json"}
-    known = {".lock", ".watch", ".work", "journal", *records}
+    known = {".lock", ".schedule", ".watch", ".work", "journal", *records}
     if not server.backup_dir.exists():
         return []
     return sorted(path.name for path in server.backup_dir.iterdir() if path.name not in known)

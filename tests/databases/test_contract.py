@@ -1,5 +1,6 @@
 """One suite for every database: what backing up and restoring may rely on."""
 
+import random
 from functools import partial
 from pathlib import Path
 
@@ -296,6 +297,13 @@ def test_creating_what_is_there_changes_nothing(stock: Database) -> None:
     stock.create()
     assert stock.facts() == before
     assert stock.exists()
+
+
+def test_its_size_is_that_of_what_it_holds(stock: Database) -> None:
+    before = stock.size()
+    add_image(stock, "large", random.Random(1).randbytes(1 << 20))  # noqa: S311 - no secret
+    assert before > 0
+    assert stock.size() >= before + (1 << 20)
 
 
 def test_an_empty_database_is_not_one_of_this_server(stock: Database) -> None:

@@ -1,5 +1,6 @@
 """The doctor: each thing that is unsafe is found, on a real cause, and is not where it is well."""
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -68,9 +69,12 @@ def test_a_sqlite_with_the_wal_reset_bug_is_found(version: str, light: str) -> N
         ({"stores": "yellow", "disks": "yellow"}, {"BACKUP_STORES": ""}),
         ({"keys": "red", "backups": "red"}, {"SECRET_KEY": "of another server"}),
         ({"schema": "red", "keys": "red"}, {"SQLITE_FILE": "/nowhere/at/all.db"}),
+        ({"notices": "red"}, {"BACKUP_NOTIFY_URLS": "nowhere"}),
         ({"escrow": "yellow"}, {"BACKUP_AGE_RECIPIENTS": str(Identity.generate().to_public())}),
         (
-            dict.fromkeys(("escrow", "clock", "backups", "disks", "orphans", "permissions"), "red"),
+            dict.fromkeys(
+                ("access", "escrow", "clock", "backups", "disks", "disk", "orphans", "permissions"), "red"
+            ),
             {"BACKUP_DIR": "/" + "x" * 300},
         ),
     ],
@@ -125,6 +129,20 @@ def test_what_has_become_unsafe_is_found(
 ) -> None:
     change(well_sqlite)
     assert unwell(well_sqlite) == {name: light}
+
+
+@pytest.mark.parametrize("key", ["", "of another server"], ids=["none", "other"])
+def test_what_is_typed_for_a_backup_that_is_not_ours_works_as_it_is_printed(
+    well_sqlite: Deployment, key: str
+) -> None:
+    assert well_sqlite.obms("backup", "run", SECRET_KEY=key).code in (0, 6)
+    (found,) = (
+        one for one in well_sqlite.obms("doctor", "--json").json["findings"] if one["light"] != "green"
+    )
+    typed = re.findall(r"`obms ([^`]+)`", found["mend"])[-1]
+    assert ("--accept-other-key" if key else "--accept-unsigned") in typed
+    answer = well_sqlite.obms(*typed.split())
+    assert answer.code == 0, answer.err
 
 
 def test_settings_that_others_may_read_are_found(well_sqlite: Deployment) -> None:

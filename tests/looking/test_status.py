@@ -12,9 +12,15 @@ import pytest
 
 from obms.app import open_scene
 from obms.backup.counters import FILE
+from obms.backup.keeper import keeping
+from obms.backup.run import RECORD
+from obms.databases.sqlite import Sqlite
+from obms.databases.sqlite_snapshot import SIDE_FILES
+from obms.looking import Finding
 from obms.looking.status import read_status
 from tests.backup.conftest import execute
 from tests.deployment import Deployment
+from tests.listening import listening
 
 WELL = {
     "BACKUP_SCHEDULE": "0 0 * * *",
@@ -53,7 +59,7 @@ def test_all_is_green_where_all_is_well(well: Deployment) -> None:
     found = answer.json
     assert found["light"] == "green", found["findings"]
     assert {one["light"] for one in found["findings"]} == {"green"}
-    assert len(found["findings"]) == 10
+    assert len(found["findings"]) == (12 if well.postgres else 13)
     assert found["newest_proven"] == found["drill"]["id"]
     assert 0 < found["age_seconds"] < 120
     assert found["next_run"]
@@ -80,6 +86,9 @@ def test_a_new_server_is_red_and_told_what_to_type(sqlite: Deployment) -> None:
         ("backups", "red", {"BACKUP_DIR": "/" + "x" * 300}),
         ("disk", "red", {"BACKUP_DIR": "/" + "x" * 300}),
         ("newest proven", "red", {"SECRET_KEY": "of another server"}),
+        ("keys", "red", {"SECRET_KEY": "of another server"}),
+        ("notices", "red", {"BACKUP_NOTIFY_URLS": "nowhere"}),
+        ("notices", "red", {"BACKUP_HEARTBEAT_URL": "mailto://nowhere"}),
         ("database", "red", {"SQLITE_FILE": "/nowhere/at/all.db"}),
         ("last drill", "yellow", {}),
     ],
@@ -128,6 +137,24 @@ def tamper_with_a_drill(server: Deployment) -> None:
     newest.write_bytes(newest.read_bytes().replace(b'"ok": false', b'"ok": true'))
 
 
+def lose_a_notice(server: Deployment) -> None:
+    """The newest one, and not the one before it."""
+    with listening(200, 500, 500, 500) as listener:
+        server.environment["BACKUP_NOTIFY_URLS"] = listener.address
+        fail_a_run(server)
+        assert of(server, "notices")["light"] == "green"
+        fail_a_run(server)
+
+
+def tear_the_record(server: Deployment) -> None:
+    (server.backup_dir / RECORD).write_text("{", encoding="utf-8")
+
+
+def tear_each_manifest(server: Deployment) -> None:
+    for path in server.backup_dir.glob("*.gz.json"):
+        path.write_text("{", encoding="utf-8")
+
+
 def make_old(server: Deployment) -> None:
     execute(server, "UPDATE alembic_version SET version_num = '0001'")
 
@@ -143,6 +170,9 @@ def make_old(server: Deployment) -> None:
         ("last drill", "red", fail_a_drill, "no proven backup"),
         ("drill report", "red", tamper_with_a_drill, "drill_2"),
         ("database", "red", make_old, "0001"),
+        ("notices", "yellow", lose_a_notice, "the newest one to http://127.0.0.1 was not delivered"),
+        ("last run", "yellow", tear_the_record, "last_run.json cannot be read"),
+        ("newest proven", "red", tear_each_manifest, "none of 1 is proven"),
     ],
 )
 def test_what_has_gone_wrong_is_told(
@@ -178,10 +208,110 @@ def test_lost_notices_are_counted(well_sqlite: Deployment) -> None:
     assert of(well_sqlite, "notices")["detail"].startswith("7 could not")
 
 
-def test_nothing_is_changed_by_looking(well_sqlite: Deployment) -> None:
+@pytest.mark.parametrize("settings", [{}, {"BACKUP_NOTIFY_URLS": "nowhere"}], ids=["well", "bad URL"])
+def test_nothing_is_changed_by_looking(well_sqlite: Deployment, settings: dict[str, str]) -> None:
     def files() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in well_sqlite.backup_dir.rglob("*")}
+        return {path: path.stat().st_mtime_ns for path in well_sqlite.folder.rglob("*") if path.is_file()}
 
     before = files()
-    assert well_sqlite.obms("status").code == 0
+    missing = well_sqlite.folder / "missing"
+    for command in ("status", "doctor"):
+        well_sqlite.obms(command, **settings)
+        well_sqlite.obms(command, **settings, BACKUP_DIR=str(missing))
     assert files() == before
+    assert not missing.exists()
+
+
+def test_backups_under_another_key_are_told_with_what_opens_them(well_sqlite: Deployment) -> None:
+    for key in ("of another server", ""):
+        found = of(well_sqlite, "newest proven", SECRET_KEY=key)
+        assert found["detail"].startswith("1 are proven under another SECRET_KEY")
+        assert found["mend"].startswith("Set SECRET_KEY")
+
+
+def at(server: Deployment, ahead: timedelta) -> Mapping[str, Finding]:
+    """What is found when the clock says something else."""
+    backups = server.backups
+    there = replace(backups, clock=lambda: backups.clock() + ahead)
+    return {one.name: one for one in read_status(open_scene(server.settings, there)).findings}
+
+
+def test_a_clock_years_behind_is_said_in_words(well_sqlite: Deployment) -> None:
+    found = at(well_sqlite, timedelta(days=-3650))["newest proven backup"]
+    assert found.light == "red"
+    assert "made 3649 days, 23:" in found.detail
+    assert "ahead of this machine's clock" in found.detail
+    assert found.mend == "`timedatectl set-ntp true`"
+
+
+def test_a_backup_that_is_too_old_says_how_old_it_may_be(well_sqlite: Deployment) -> None:
+    assert at(well_sqlite, timedelta(days=3))["newest proven backup"].detail.endswith(", and may be 26 h")
+
+
+def test_a_schedule_that_nobody_keeps_is_found_once_a_run_is_overdue(well_sqlite: Deployment) -> None:
+    assert at(well_sqlite, timedelta())["next run"].light == "green"
+    late = timedelta(days=2)
+    found = at(well_sqlite, late)["next run"]
+    assert (found.light, found.mend) == ("yellow", "`obms backup schedule`")
+    backups = well_sqlite.backups
+    keeping(replace(backups, clock=lambda: backups.clock() + late), lambda: None)
+    assert at(well_sqlite, late)["next run"].light == "green"
+    assert at(well_sqlite, 2 * late)["next run"].light == "yellow"
+
+
+def test_the_process_that_keeps_the_schedule_is_seen(sqlite: Deployment) -> None:
+    sqlite.environment["BACKUP_SCHEDULE"] = "0 0 * * *"
+    assert of(sqlite, "next run")["light"] == "yellow"
+    with sqlite.start("backup", "schedule") as command:
+        assert command.stderr is not None
+        assert any("schedule.next" in line for line in command.stderr)
+        assert of(sqlite, "next run")["light"] == "green"
+        command.terminate()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_garbage(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_another(path: Path) -> None:
+    """What SQLite makes of an empty file: a database without a table."""
+    path.unlink()
+    Sqlite(path, work=path.parent).create()
+
+
+@pytest.mark.parametrize("damage", [empty, make_garbage, cut_in_half, make_another])
+def test_a_damaged_database_file_is_told_with_what_brings_it_back(
+    well_sqlite: Deployment, damage: Callable[[Path], None]
+) -> None:
+    path = well_sqlite.folder / "data" / "openbadges.db"
+    well_sqlite.database.engine.dispose()
+    for end in SIDE_FILES:
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    damage(path)
+    size = path.stat().st_size
+    status, doctor = (
+        well_sqlite.obms(command, "--json").json["findings"] for command in ("status", "doctor")
+    )
+    for name, findings in (("database", status), ("schema", doctor), ("keys", status), ("keys", doctor)):
+        (found,) = (one for one in findings if one["name"] == name)
+        assert found["light"] == "red"
+        assert "`obms restore latest`" in found["mend"]
+    assert path.stat().st_size == size
+    assert well_sqlite.obms("restore", "latest", "--yes").code == 0
+    assert of(well_sqlite, "database")["light"] == "green"
+
+
+def test_an_empty_file_is_not_backed_up_as_if_it_were_a_database(well_sqlite: Deployment) -> None:
+    empty(well_sqlite.folder / "data" / "openbadges.db")
+    answer = well_sqlite.obms("backup", "run")
+    assert answer.code == 3
+    assert "the file is empty" in answer.err
+    assert of(well_sqlite, "newest proven")["light"] == "green"

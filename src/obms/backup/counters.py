@@ -15,6 +15,7 @@ from obms.observe import Clock, Event, Hook
 FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
 STORE = "store "  # before the name of a store
+NOTICE = "notice "  # before the name of a place that is told
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
 NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
 RECOVERIES = {"restore.done": "restore", "drill.done": "drill"}
@@ -66,7 +67,10 @@ def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
         return (), {f"{STORE}{event.facts.get('store')}": {"ok": event.ok, **complete}}
     if event.name in RECOVERIES:
         return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "ok": event.ok, **_spans(event)}}
-    return {"backup.refused": (REFUSALS,), "notice.failed": (UNDELIVERED,)}.get(event.name, ()), {}
+    if event.name in ("notice.failed", "notice.delivered"):
+        newest = {f"{NOTICE}{event.facts.get('to')}": {"ok": event.ok, "at": now.timestamp()}}
+        return (() if event.ok else (UNDELIVERED,)), newest
+    return ((REFUSALS,) if event.name == "backup.refused" else ()), {}
 
 
 def _spans(event: Event) -> dict[str, object]:

@@ -50,6 +50,14 @@ def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":
     return open_backups(settings, _probe, open_hook(settings, logged=logged))
 
 
+def make_onlooker(settings: "Settings") -> "Backups":
+    """The same for who only looks: nobody is told of anything, and nothing is counted."""
+    from obms.app import open_backups
+    from obms.observe import no_event
+
+    return open_backups(settings, _probe, no_event)
+
+
 def _probe(server_of: "Callable[[Database], Server]") -> "Callable[[Database], list[Check]]":
     """The application's own proof, which is loaded when it is asked for: most commands prove nothing."""
 

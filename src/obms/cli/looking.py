@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from obms.cli.common import AsJson, load_settings, make_backups
+from obms.cli.common import AsJson, load_settings, make_backups, make_onlooker
 from obms.cli.output import checks_as_text, plain, show
 from obms.errors import StatusRed, Unsafe
 
@@ -69,7 +69,7 @@ def status(
     from obms.looking.status import read_status
 
     settings = load_settings()
-    found = read_status(open_scene(settings, make_backups(settings)))
+    found = read_status(open_scene(settings, make_onlooker(settings)))
     show(plain(found), f"{found.light.upper()}\n{_findings_as_text(found.findings)}", as_json=as_json)
     if check and found.light == "red":
         red = (f"{one.name}: {one.detail}" for one in found.findings if one.light == "red")
@@ -77,7 +77,7 @@ def status(
 
 
 def doctor(*, as_json: AsJson = False) -> None:
-    """Look for what is unsafe though it works today: versions, rights, keys, clocks, stores, permissions.
+    """Look for what is unsafe though it works today: versions, rights, keys, clocks, stores, disks.
 
     It changes nothing. It ends with 8 where something is red, and with 0 otherwise.
 
@@ -88,7 +88,7 @@ def doctor(*, as_json: AsJson = False) -> None:
     from obms.looking.doctor import examine
 
     settings = load_settings()
-    findings = examine(open_scene(settings, make_backups(settings)))
+    findings = examine(open_scene(settings, make_onlooker(settings)))
     found = {"light": worst(findings), "findings": plain(findings)}
     show(found, _findings_as_text(findings), as_json=as_json)
     if found["light"] == "red":

@@ -84,6 +84,9 @@ class Database(Protocol):
     def loads_alike(self, server_version: str) -> bool:
         """Whether this server makes of an image what one of that version was seen to make of it."""
 
+    def size(self) -> int:
+        """How many bytes it takes where it is: about what its plain image does."""
+
     def facts(self, *, digests: bool = True) -> Facts:
         """Revision, rows and digests."""
 

@@ -181,6 +181,10 @@ class Postgresql:
         _, major = self.check_tools()
         return server_version.split(".", maxsplit=1)[0] == str(major)
 
+    def size(self) -> int:
+        with self._moment() as (connection, _):
+            return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+
     def facts(self, *, digests: bool = True) -> Facts:
         with self._moment() as (connection, exported):
             if not digests:

@@ -21,6 +21,7 @@ from obms.databases.sqlite_errors import DAMAGE, code, failure, image_errors, la
 from obms.databases.sqlite_place import FRESH_END, put_in_place
 from obms.databases.sqlite_snapshot import (
     SqliteSnapshot,
+    beside,
     connect,
     pin,
     pin_fenced,
@@ -31,6 +32,7 @@ from obms.databases.sqlite_watch import SqliteWatch
 from obms.databases.watching import Watch
 from obms.errors import (
     BackupDamaged,
+    DatabaseDamaged,
     DatabaseMissing,
     DatabaseUnreachable,
 )
@@ -121,6 +123,7 @@ class Sqlite:
     def snapshot(self) -> Generator[SqliteSnapshot]:
         if not self.path.is_file():
             raise DatabaseMissing(name=self.path)
+        self._require_content()
         with live_errors(self.path):
             if not os.access(self.path.parent, os.W_OK):
                 with unwritten(self.path) as reader:
@@ -157,12 +160,22 @@ class Sqlite:
     def loads_alike(self, server_version: str) -> bool:
         return True
 
+    def size(self) -> int:
+        files = (self.path, beside(self.path, "-wal"))
+        return sum(path.stat().st_size for path in files if path.is_file())
+
     def facts(self, *, digests: bool = True) -> Facts:
+        self._require_content()
         try:
             with self.engine.connect() as connection:
                 return read_facts(connection, deep=digests)
         except DBAPIError as error:
             raise failure(error, self.path) from error
+
+    def _require_content(self) -> None:
+        """Of an empty file SQLite makes a database without a table, which would pass for what was lost."""
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise DatabaseDamaged(name=self.path, detail="the file is empty", hint=DatabaseMissing.hint)
 
     def problems(self) -> tuple[str, ...]:
         try:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from obms.errors import (
     BackupDamaged,
     BackupFailed,
+    DatabaseDamaged,
     DatabaseMissing,
     DatabaseUnreachable,
     ObmsError,
@@ -34,10 +35,13 @@ def lacks_a_table(error: Exception) -> bool:
 def failure(error: Exception, path: Path) -> ObmsError:
     """A complaint of SQLite that is not about what a database holds."""
     said = getattr(error, "orig", error)
-    if code(error) in NO_ROOM and getattr(said, "sqlite_errorcode", 0) != SHORT_READ:
+    short = getattr(said, "sqlite_errorcode", 0) == SHORT_READ
+    if code(error) in NO_ROOM and not short:
         return StorageFailed(detail=f"{path}: {said}")
     if not path.exists():
         return DatabaseMissing(name=path)
+    if code(error) in DAMAGE:
+        return DatabaseDamaged(name=path, detail=said)
     return DatabaseUnreachable(detail=f"{path}: {said}")
 
 

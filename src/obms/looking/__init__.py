@@ -1,15 +1,17 @@
 """Looking at the whole server: `status`, what is unsafe about it (`doctor`), and from outside."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from obms.backup import Backups
+from obms.backup.catalog import Backup
 from obms.backup.schedule import Schedule
 from obms.errors import ObmsError
 
+Catalog = list[Backup]
 Light = Literal["green", "yellow", "red"]
 LIGHTS: tuple[Light, ...] = ("green", "yellow", "red")
 
@@ -31,8 +33,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What is looked at. `told` says whether anybody is told of failures; `settings` is the file.
+    """What is looked at. `settings` is the file.
 
+    `places` gives those that are told of failures; ConfigurationError where one of them cannot be.
     `secret_files` are those that the settings read keys and passwords from, the identity's among them.
     """
 
@@ -41,7 +44,7 @@ class Scene:
     drills: Schedule
     max_age: timedelta
     needed_revision: str
-    told: bool
+    places: Callable[[], tuple[str, ...]]
     settings: Path
     sqlite_file: Path | None
     secret_files: tuple[Path, ...]

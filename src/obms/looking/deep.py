@@ -6,7 +6,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from obms.databases.quick_check import quick_check
-from obms.looking import Finding, Scene, doctor, status
+from obms.looking import Catalog, Finding, Scene, doctor, places, status
 
 LIMIT = timedelta(seconds=2)
 # What the database cannot do without: the rest may be mended while it answers.
@@ -20,7 +20,7 @@ def look(scene: Scene) -> list[Finding]:
     return [found for one in LOOKS for found in status.take(one, scene, catalog)]
 
 
-def integrity(scene: Scene, _catalog: status.Catalog) -> Iterator[Finding]:
+def integrity(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
     try:
         with scene.backups.database.engine.connect() as connection:
             found = quick_check(connection, LIMIT)
@@ -34,7 +34,7 @@ def integrity(scene: Scene, _catalog: status.Catalog) -> Iterator[Finding]:
         yield Finding(name=VITAL, light="green", detail=found.detail)
 
 
-def clock(scene: Scene, _catalog: status.Catalog) -> Iterator[Finding]:
+def clock(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
     return doctor.clock(scene)
 
 
@@ -45,6 +45,6 @@ LOOKS: tuple[status.Look, ...] = (
     status.stores,
     status.drill,
     status.journal,
-    status.disk,
+    places.disk,
     clock,
 )

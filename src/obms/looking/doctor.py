@@ -1,6 +1,7 @@
 """What about the server is unsafe though it works today, each with what mends it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 from pysqlite3 import dbapi2 as sqlite3
@@ -8,8 +9,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup.catalog import read_catalog
 from obms.backup.recipients import unproven_recipients
-from obms.errors import DatabaseUnreachable, ObmsError
-from obms.looking import Finding, Light, Scene, files, status
+from obms.errors import ObmsError
+from obms.looking import Finding, Light, Scene, files, places, status
+from obms.looking.live import keys, mend_of_schema
+from obms.looking.places import access
 
 # 3.7.0 to 3.51.2 may lose committed writes when the write-ahead log is begun anew.
 FIXED_SQLITE = (3, 51, 3)
@@ -71,16 +74,8 @@ def rights(scene: Scene) -> Iterator[Finding]:
 def schema(scene: Scene) -> Iterator[Finding]:
     found = scene.backups.database.facts(digests=False).revision
     detail = f"the database has {found}, and this program needs {scene.needed_revision}"
-    good = found == scene.needed_revision
-    yield _green_if("schema", good=good, light="red", detail=detail, mend="`obms migrate`")
-
-
-def keys(scene: Scene) -> Iterator[Finding]:
-    """Whether SECRET_KEY opens the signing keys: a restored server has no other."""
-    if not scene.backups.database.exists():
-        raise DatabaseUnreachable(detail="there is none that could be read")
-    scene.backups.check_keys(scene.backups.database)
-    yield Finding(name="keys", light="green", detail="SECRET_KEY opens every signing key in use")
+    mend = mend_of_schema(scene, found, status.read_catalog_if_it_can(scene))
+    yield _green_if("schema", good=found == scene.needed_revision, light="red", detail=detail, mend=mend)
 
 
 def escrow(scene: Scene) -> Iterator[Finding]:
@@ -100,24 +95,30 @@ def clock(scene: Scene) -> Iterator[Finding]:
     newest = max((moment for moment in made if moment), default=None)
     good = newest is None or newest <= limit
     detail = f"now {scene.backups.clock():%Y-%m-%d %H:%M} UTC, the newest backup {newest or 'none'}"
-    yield _green_if("clock", good=good, light="red", detail=detail, mend="Set the clock: `timedatectl`.")
+    yield _green_if("clock", good=good, light="red", detail=detail, mend=status.SET_CLOCK)
 
 
 def backups(scene: Scene) -> Iterator[Finding]:
     catalog = list(read_catalog(scene.backups.storage, scene.backups.trusted))
     for backup in catalog:
-        mend = f"`obms backup verify {backup.id}`"
+        command = f"obms backup verify {backup.id}"
+        mend = f"`{command}`"
         if backup.state in ("bad", "damaged"):
-            detail = f"{backup.id} is {backup.state}"
+            detail = f"{backup.id} is {backup.state}" + (f": {backup.problem}" if backup.problem else "")
             yield Finding(name="backups", light="red", detail=detail, mend=f"{mend} says why")
         elif backup.manifest is not None and not backup.ours:
             detail = f"{backup.id} is not signed with this SECRET_KEY"
-            yield Finding(name="backups", light="yellow", detail=detail, mend=f"{mend} --accept-unsigned")
+            mend = f"`{command} --accept-unsigned`"
+            if backup.signature == "other":  # whose keys do not open here, so that it cannot be proven
+                mend = (
+                    f"{status.SET_KEY}, or if that is lost: `{command} --level restorable --accept-other-key`"
+                )
+            yield Finding(name="backups", light="yellow", detail=detail, mend=mend)
         elif backup.manifest is not None and not backup.proven:
             detail = f"{backup.id} is not proven, and does not count"
             yield Finding(name="backups", light="yellow", detail=detail, mend=mend)
     if not any(backup.proven for backup in catalog):
-        yield Finding(name="backups", light="red", detail="none is proven", mend="`obms backup run`")
+        yield replace(status.none_proven(catalog), name="backups")
 
 
 def stores(scene: Scene) -> Iterator[Finding]:
@@ -144,6 +145,16 @@ def disks(scene: Scene) -> Iterator[Finding]:
     yield _green_if("disks", good=good, light="yellow", detail=detail, mend=mend)
 
 
+def disk(scene: Scene) -> Iterator[Finding]:
+    return places.disk(scene, status.read_catalog_if_it_can(scene))
+
+
+def notices(scene: Scene) -> Iterator[Finding]:
+    """Whether each place can be told at all; what is told there is for `status`."""
+    if told := scene.places():
+        yield Finding(name="notices", light="green", detail=f"{', '.join(told)} can be told")
+
+
 def schedule(scene: Scene) -> Iterator[Finding]:
     now = scene.backups.clock()
     due, drill = scene.schedule.next_after(now), scene.drills.next_after(now)
@@ -165,11 +176,14 @@ LOOKS: tuple[Look, ...] = (
     rights,
     schema,
     keys,
+    access,
     escrow,
     clock,
     backups,
     stores,
     disks,
+    disk,
+    notices,
     schedule,
     orphans,
     files.permissions,

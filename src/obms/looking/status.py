@@ -1,26 +1,32 @@
 """How the server stands: one line for each thing, with its light and the command that mends it."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from obms.backup import prune
-from obms.backup.catalog import Backup, read_catalog
-from obms.backup.counters import STORE, UNDELIVERED, read_counters
+from obms.backup.catalog import read_catalog
+from obms.backup.counters import NOTICE, STORE, UNDELIVERED, read_counters
 from obms.backup.drill_report import Drill, disbelieved, last_drill, seconds_as_text
+from obms.backup.keeper import is_kept
 from obms.backup.run import RECORD, read_record
 from obms.backup.staleness import is_stale
+from obms.backup.trust import Accepted
 from obms.errors import ObmsError
-from obms.figures import size
-from obms.looking import Finding, Light, Scene, worst
+from obms.looking import Catalog, Finding, Light, Scene, live, places, worst
+from obms.looking.places import newest_proven
 
+NEWEST = "newest proven backup"
 RUN = "`obms backup run`"
 DRILL = "`obms drill`"
+SET_KEY = "Set SECRET_KEY (or SECRET_KEY_FILE) to the key of that server"
+SET_CLOCK = "`timedatectl set-ntp true`"
 # A drill that is older says little of today's machine, data and network.
 OLD_DRILL = timedelta(days=92)
+# A run that something else starts, cron say, may be so late: BACKUP_MAX_AGE gives a daily one as long.
+LATE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +44,7 @@ class Status:
 def read_status(scene: Scene) -> Status:
     """Look at everything; what cannot be looked at is red."""
     catalog = read_catalog_if_it_can(scene)
-    newest = _newest(scene, catalog)
+    newest = newest_proven(scene, catalog)
     now = scene.backups.clock()
     findings = [found for look in LOOKS for found in take(look, scene, catalog)]
     made_at = newest.created_at if newest else None
@@ -52,7 +58,6 @@ def read_status(scene: Scene) -> Status:
     )
 
 
-Catalog = list[Backup]
 Look = Callable[[Scene, Catalog], Iterator[Finding]]
 
 
@@ -80,35 +85,59 @@ def _read_drill(scene: Scene) -> Drill | None:
         return None  # the look at the drills tells why
 
 
-def _newest(scene: Scene, catalog: Catalog) -> Backup | None:
-    kind = scene.backups.database.kind
-    return next((backup for backup in catalog if backup.proven and backup.database == kind), None)
+def access(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
+    return places.access(scene)
 
 
-def database(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
+def database(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
     facts = scene.backups.database.facts(digests=False)
     detail = f"{scene.backups.database.kind}, schema {facts.revision}, {sum(facts.rows.values())} rows"
     if facts.revision == scene.needed_revision:
         yield Finding(name="database", light="green", detail=detail)
     else:
         detail += f"; this program needs {scene.needed_revision}"
-        yield Finding(name="database", light="red", detail=detail, mend="`obms migrate`")
+        mend = live.mend_of_schema(scene, facts.revision, catalog)
+        yield Finding(name="database", light="red", detail=detail, mend=mend)
+
+
+def keys(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
+    return live.keys(scene)
 
 
 def backups(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
-    list(scene.backups.storage.names())
-    newest, now = _newest(scene, catalog), scene.backups.clock()
-    stale = is_stale(newest.created_at if newest else None, now, scene.max_age)
+    scene.backups.storage.sizes()
+    newest, now = newest_proven(scene, catalog), scene.backups.clock()
     if newest is None or newest.created_at is None:
-        yield Finding(name="newest proven backup", light="red", detail="there is none", mend=RUN)
+        yield none_proven(catalog)
         return
-    age = seconds_as_text((now - newest.created_at).total_seconds())
-    yield Finding(
-        name="newest proven backup",
-        light="red" if stale else "green",
-        detail=f"{newest.id}, {age} old" + (f", and may be {scene.max_age}" if stale else ""),
-        mend=RUN if stale else "",
-    )
+    stale = is_stale(newest.created_at, now, scene.max_age)
+    detail, mend = f"{newest.id}, {_age(now - newest.created_at)}", RUN
+    if newest.created_at > now:
+        mend = SET_CLOCK
+    elif stale:
+        detail += f", and may be {scene.max_age.total_seconds() / 3600:g} h"
+    light: Light = "red" if stale else "green"
+    yield Finding(name=NEWEST, light=light, detail=detail, mend=mend if stale else "")
+
+
+def _age(age: timedelta) -> str:
+    if age < timedelta():
+        return f"made {seconds_as_text(-age.total_seconds())} ahead of this machine's clock"
+    return f"{seconds_as_text(age.total_seconds())} old"
+
+
+def none_proven(catalog: Catalog) -> Finding:
+    """Why none counts: to make another one is not always what mends it."""
+    others = [backup for backup in catalog if backup.counts_as_proven(Accepted(other_key=True))]
+    damaged = [backup for backup in catalog if backup.problem]
+    detail, mend = "none is proven", RUN
+    if others:
+        detail = f"{len(others)} are proven under another SECRET_KEY, and none under this one"
+        mend = SET_KEY
+    elif damaged:
+        detail = f"none of {len(catalog)} is proven; {damaged[0].id}: {damaged[0].problem}"
+        mend = f"`obms doctor` says what is wrong with each; then {RUN}"
+    return Finding(name=NEWEST, light="red", detail=detail, mend=mend)
 
 
 def orphans(_scene: Scene, catalog: Catalog) -> Iterator[Finding]:
@@ -121,18 +150,36 @@ def orphans(_scene: Scene, catalog: Catalog) -> Iterator[Finding]:
 
 
 def schedule(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
-    due = scene.schedule.next_after(scene.backups.clock())
-    if due is not None:
-        yield Finding(name="next run", light="green", detail=f"{due:%Y-%m-%d %H:%M} UTC")
+    now = scene.backups.clock()
+    due = scene.schedule.next_after(now)
+    if due is None:
+        detail = "the schedule is off: something else has to start the backups"
+        yield Finding(name="next run", light="yellow", detail=detail, mend="BACKUP_SCHEDULE='0 0 * * *'")
         return
-    detail = "the schedule is off: something else has to start the backups"
-    yield Finding(name="next run", light="yellow", detail=detail, mend="BACKUP_SCHEDULE='0 0 * * *'")
+    detail = f"{due:%Y-%m-%d %H:%M} UTC"
+    if is_kept(scene.backups.folder, now) or _is_on_time(scene, now):
+        yield Finding(name="next run", light="green", detail=detail)
+        return
+    detail += "; but no process keeps the schedule, and nothing else has made a run in time"
+    yield Finding(name="next run", light="yellow", detail=detail, mend="`obms backup schedule`")
+
+
+def _is_on_time(scene: Scene, now: datetime) -> bool:
+    """Whether the last run, whoever started it, is no older than the schedule asks, at whatever hours."""
+    record = read_record(scene.backups.storage)
+    due = scene.schedule.next_after(record.started_at) if record else None
+    following = scene.schedule.next_after(due) if due else None
+    if record is None or due is None or following is None:
+        return False
+    return now < max(due, record.started_at + (following - due)) + LATE
 
 
 def last_run(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
     record = read_record(scene.backups.storage)
     if record is None:
-        yield Finding(name="last run", light="yellow", detail="there was none yet", mend=RUN)
+        there = RECORD in set(scene.backups.storage.names(RECORD))
+        detail = f"{RECORD} cannot be read: it is damaged" if there else "there was none yet"
+        yield Finding(name="last run", light="yellow", detail=detail, mend=RUN)
         return
     stages = ", ".join(f"{name} {took:.1f}" for name, took in record.stages.items())
     detail = f"{record.started_at:%Y-%m-%d %H:%M} UTC, {sum(record.stages.values()):.1f} s ({stages})"
@@ -202,29 +249,22 @@ def journal(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
 
 
 def notices(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
-    lost = read_counters(scene.backups.folder).get(UNDELIVERED, 0)
-    detail = f"{lost} could not be delivered since counting began"
-    if scene.told:
-        yield Finding(name="notices", light="green", detail=detail)
-    else:
-        mend = "BACKUP_NOTIFY_URLS=https://..., and BACKUP_HEARTBEAT_URL"
-        yield Finding(name="notices", light="yellow", detail=f"nobody is told; {detail}", mend=mend)
-
-
-def disk(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
-    """A backup needs its stored bytes, its proof the plain ones, and a restore both once more."""
-    folder = next(path for path in (scene.backups.folder, *scene.backups.folder.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    newest = _newest(scene, catalog)
-    once = newest.manifest.bytes + newest.manifest.raw_bytes if newest and newest.manifest else 0
-    detail = f"{size(free)} free, {size(once)} needed for the next backup and its proof"
-    light: Light = "red" if free < once else "yellow" if free < 3 * once else "green"
-    mend = "" if light == "green" else "Free some space, or set BACKUP_DIR to a larger disk."
-    yield Finding(name="disk", light=light, detail=detail, mend=mend)
+    told, counters = scene.places(), read_counters(scene.backups.folder)
+    detail = f"{counters.get(UNDELIVERED, 0)} could not be delivered since counting began"
+    deaf = [place for place in told if not counters.get(NOTICE + place, {}).get("ok", True)]
+    light: Light = "green" if told and not deaf else "yellow"
+    mend = "" if told else "BACKUP_NOTIFY_URLS=https://..., and BACKUP_HEARTBEAT_URL"
+    if deaf:
+        detail = f"the newest one to {', '.join(deaf)} was not delivered; {detail}"
+        mend = "Check BACKUP_NOTIFY_URLS and BACKUP_HEARTBEAT_URL, and that the place answers."
+    detail = detail if told else f"nobody is told; {detail}"
+    yield Finding(name="notices", light=light, detail=detail, mend=mend)
 
 
 LOOKS: tuple[Look, ...] = (
     database,
+    keys,
+    access,
     backups,
     orphans,
     schedule,
@@ -234,5 +274,5 @@ LOOKS: tuple[Look, ...] = (
     drill,
     journal,
     notices,
-    disk,
+    places.disk,
 )
