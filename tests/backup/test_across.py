@@ -4,11 +4,15 @@ import gzip
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from obms.backup.restore import loaded
+from obms.backup.source import resolve
+from obms.backup.spelling import require_same_spelling
 from obms.databases import writing
 from obms.databases.sqlite_snapshot import connect
 from obms.schema import audit_events, images
@@ -48,6 +52,36 @@ def test_r7_a_backup_of_the_other_kind_is_restored_across_and_shown_equal(pair: 
     assert digests(target) == digests(source)
     assert_nothing_is_left(target)
     assert target.made_backup()["rows"] == made["rows"]
+
+
+@pytest.mark.parametrize("proven", [True, False], ids=["proven", "not proven"])
+def test_r7_json_that_was_spelled_by_hand_is_named_with_its_row(
+    sqlite: Deployment, postgresql: Deployment, proven: bool
+) -> None:
+    sqlite.seed()
+    with sqlite.database.engine.connect() as connection:
+        id = connection.exec_driver_sql("SELECT max(id) FROM issuers").scalar_one()
+    execute(sqlite, f"UPDATE issuers SET extra = '{{\"a\":1}}' WHERE id = '{id}'")
+    made = sqlite.obms("backup", "run", "--json", *(() if proven else ("--no-prove",))).json
+    answer = postgresql.obms("restore", made["id"], "--yes")
+    assert answer.code == 8, answer.err
+    assert f"issuers row {id}: its extra is not spelled" in answer.err
+    execute(sqlite, f"UPDATE issuers SET extra = '{{\"a\": 1}}' WHERE id = '{id}'")
+    assert postgresql.obms("restore", sqlite.made_backup()["id"], "--yes").code == 0
+
+
+def test_r7_rows_that_are_equal_or_missing_are_not_blamed_for_a_digest(
+    sqlite: Deployment, postgresql: Deployment
+) -> None:
+    """What was lost on the way is damage, and is told as that."""
+    sqlite.seed()
+    made, file = sqlite.made_backup(), Path(sqlite.environment["SQLITE_FILE"])
+    backups = replace(sqlite.backups, database=postgresql.database)
+    with loaded(backups, resolve(backups, made["id"]), same_kind=False) as (scratch, facts, _):
+        wrong = {**facts.digests, "revocations": "0" * 32}
+        require_same_spelling(file, scratch, facts, wrong)
+        execute(sqlite, "DELETE FROM revocations")
+        require_same_spelling(file, scratch, facts, wrong)
 
 
 def test_r7_what_was_revoked_later_stays_so_and_there_is_a_way_back(pair: Pair) -> None:

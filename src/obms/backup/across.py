@@ -96,6 +96,16 @@ def _into_postgresql(backups: Backups, scratch: Database, image: Image) -> Mappi
     return image.digests or facts.digests
 
 
+def require_equal_rows(folder: Path, copy: Database, facts: Facts, wanted: Mapping[str, str]) -> None:
+    """Refused, with the row, where a digest is not the wanted one for a row that PostgreSQL spells otherwise.
+
+    The SQLite image that was copied is still in `folder`.
+    """
+    from obms.backup.spelling import require_same_spelling
+
+    require_same_spelling(folder / SOURCE, copy, facts, wanted)
+
+
 def _facts(source: Sqlite, image: Image, *, deep: bool) -> tuple[Facts, tuple[str, ...]]:
     """What a SQLite image holds, and with `deep` its problems; what cannot be read of it is damage."""
     try:

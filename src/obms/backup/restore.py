@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups, later
-from obms.backup.across import Image, load
+from obms.backup.across import Image, load, require_equal_rows
 from obms.backup.catalog import PREFIXES
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
@@ -218,6 +218,8 @@ def loaded(
                 facts = read_facts(scratch, source.file, digests=not known)
                 checks.append(integrity.result() if integrity else PROVEN_ALREADY)
             wanted = {} if known else loaded.digests
+            if kind == "sqlite" and scratch.kind == "postgresql":
+                require_equal_rows(folder, scratch, facts, wanted)
             if source.manifest:
                 checks += compare(source.manifest, facts, wanted)
             else:
