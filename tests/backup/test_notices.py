@@ -359,4 +359,4 @@ def test_whatever_goes_wrong_has_a_title_or_is_told_by_another_event() -> None:
     names = set(names_of_failures())
     assert {"backup.run", "backup.stale", "schedule.run_failed", "schedule.look_failed"} <= names
     assert names <= {*TITLES, *UNTOLD}
-    assert {*TITLES, *UNTOLD} <= names | {"backup.recovered"}
+    assert {*TITLES, *UNTOLD} <= names | {"backup.recovered", "notice.delivered"}
