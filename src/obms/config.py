@@ -211,7 +211,8 @@ class Settings(BaseSettings):
         description="When a recovery drill is held, by the same process: `0 4 * * 0`, or `off`.",
     )
     backup_jitter: Duration = Field(
-        default=timedelta(), description="Each scheduled start is put off by up to this."
+        default=timedelta(),
+        description="Each start by a schedule of ours is put off by up to this; `obms backup run` never is.",
     )
     backup_timeout: Duration = Field(
         default=timedelta(hours=6),

@@ -32,7 +32,7 @@ from tests.real_faults import wait_until
 PATIENCE = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Announcing:
     """The folder of the backups, which says when a manifest was published in it."""
 
