@@ -8,7 +8,7 @@ from typing import Literal
 from obms.databases import Chunks
 
 AHEAD = 4  # chunks that lie ready for the thread, so that it and the caller work at the same time
-STEP = 1 << 18
+STEP = 1 << 20
 
 # To the thread: a chunk, None at the end of them, "stop" to give up.
 Inbox = SimpleQueue[bytes | None | Literal["stop"]]
@@ -51,18 +51,20 @@ class Target:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._parts = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes) -> int:
-        self._parts += data
-        if len(self._parts) >= STEP:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= STEP:
             self.flush()
         return len(data)
 
     def flush(self) -> None:
         if self._parts:
-            self._outbox.put(bytes(self._parts))
-            self._parts.clear()
+            self._outbox.put(b"".join(self._parts))
+            self._parts, self._size = [], 0
 
 
 def through_thread(work: Callable[[Source, Target], object], chunks: Chunks) -> Chunks:
