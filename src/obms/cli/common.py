@@ -46,7 +46,9 @@ def make_server(settings: "Settings") -> "Server":
 def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":
     """What backing up needs; events go to the log, or to nobody where the command itself tells."""
     from obms.app import open_backups, open_hook
+    from obms.memory import share_among_threads
 
+    share_among_threads()
     return open_backups(settings, _probe, open_hook(settings, logged=logged))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from itertools import cycle
 from queue import SimpleQueue
 from threading import Semaphore
@@ -23,8 +22,8 @@ from obms.databases import Chunks, Facts, digests
 from obms.databases.postgresql_sessions import UNHURRIED, Session, cancel, quoted
 
 FRAME = 1 << 20
-FRAMES_AHEAD = 20  # of each session: more than a block, so that both work while one block is written
-BLOCK_BYTES = 8 << 20
+FRAMES_AHEAD = 8  # of each session: more than a block, so that both work while one block is written
+BLOCK_BYTES = 4 << 20
 END = b"\\.\n\n"
 # Pages of the table itself, and bytes with what is kept beside it.
 EXTENT = """
@@ -202,20 +201,22 @@ def read(session: Session, block: Block, give: Give | None) -> tuple[int, int]:
     """How many lines a block has, and their sum; `give` gets them, a megabyte at a time, and then None."""
     sha256, from_bytes, digest_size = hashlib.sha256, int.from_bytes, digests.BYTES
     rows = total = size = 0
-    frame = BytesIO()
+    frame = bytearray(FRAME)  # filled again and again: what grows anew each time is scattered in memory
     with closing(_lines(session, block.query)) as lines:
         for line in lines:
             total += from_bytes(sha256(line).digest()[:digest_size])
             rows += 1
             if give is None:
                 continue
-            size += frame.write(line)
+            end = size + len(line)
+            frame[size:end] = line
+            size = end
             if size >= FRAME:
-                give(frame.getvalue())
-                frame, size = BytesIO(), 0
+                give(bytes(memoryview(frame)[:size]))
+                size = 0
     if give is not None:
         if size:
-            give(frame.getvalue())
+            give(bytes(memoryview(frame)[:size]))
         give(None)
     return rows, total
 

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from obms import app
+from obms.memory import share_among_threads
 from obms.observe import configure_logging
 from obms.server import Server
 from obms.web import (
@@ -42,8 +43,7 @@ from obms.web import (
 )
 
 PREFIXES = ("", "/v3", "/v2")
-# M_ARENA_MAX and M_MMAP_THRESHOLD of malloc.h
-ARENA_MAX, ARENAS = -8, 2
+# M_MMAP_THRESHOLD of malloc.h
 MMAP_THRESHOLD, LARGE = -3, 128 * 1024
 
 
@@ -111,14 +111,10 @@ def create() -> FastAPI:
 
 
 def give_memory_back() -> None:
-    """Glibc keeps memory for each thread apart, and whatever a request once took stays with its thread.
-
-    What is large it gives back at once, unless it has learnt from a larger one not to.
-    """
+    """What is large glibc gives back at once, unless it has learnt from a larger one not to."""
+    share_among_threads()
     with suppress(AttributeError):  # another C library has none
-        libc = ctypes.CDLL(None)
-        libc.mallopt(ARENA_MAX, ARENAS)
-        libc.mallopt(MMAP_THRESHOLD, LARGE)
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE)
 
 
 def _operation_id(route: APIRoute) -> str:
