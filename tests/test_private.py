@@ -91,3 +91,10 @@ def test_what_root_makes_belongs_to_whom_the_folder_does(tmp_path: Path) -> None
     private.make_folder(tmp_path / "folder")
     os.close(private.open_file(tmp_path / "folder" / "file", os.O_RDWR))
     assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {NOBODY}
+
+
+def test_a_folder_below_one_of_everybody_is_not_shared(tmp_path: Path) -> None:
+    (tmp_path / "everybody").mkdir()
+    (tmp_path / "everybody").chmod(0o1777)
+    private.make_folder(tmp_path / "everybody" / "backups")
+    assert mode(tmp_path / "everybody" / "backups") == 0o700

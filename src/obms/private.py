@@ -38,7 +38,10 @@ def open_file(path: Path, flags: int) -> int:
 
 def is_shared(folder: Path) -> bool:
     """Whether a group works in the folder, or in the one around it: then it must read what is made there."""
-    return any(each.stat().st_mode & SHARED for each in (folder, folder.parent))
+    modes = (each.stat().st_mode for each in (folder, folder.parent))
+    return any(
+        mode & SHARED and not mode & stat.S_ISVTX for mode in modes
+    )  # /tmp is everybody's, and no group's
 
 
 def _give(descriptor: int, folder: Path) -> None:
