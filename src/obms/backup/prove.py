@@ -303,6 +303,11 @@ def compare(manifest: Manifest, facts: Facts, wanted: Mapping[str, str]) -> list
     return [*checks, *compare_digests(facts, wanted)]
 
 
+def judge_schema(facts: Facts) -> Check:
+    """What can be said of the schema of a file that has no manifest: that it is ours."""
+    return Check(name="schema", ok=facts.revision is not None, detail=f"revision {facts.revision}")
+
+
 def compare_digests(facts: Facts, wanted: Mapping[str, str]) -> list[Check]:
     """The check that the digests are the wanted ones; none, where none are known."""
     if not wanted:

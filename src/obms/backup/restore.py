@@ -19,6 +19,7 @@ from obms.backup.prove import (
     check_integrity,
     compare,
     compare_digests,
+    judge_schema,
     read_facts,
     require_space,
     spool,
@@ -223,7 +224,7 @@ def loaded(
             if source.manifest:
                 checks += compare(source.manifest, facts, wanted)
             else:
-                checks += [_judge_schema(facts), *compare_digests(facts, wanted)]
+                checks += [judge_schema(facts), *compare_digests(facts, wanted)]
             require_checks(checks, source.file)
             yield scratch, facts, checks
 
@@ -256,11 +257,6 @@ def require_checks(checks: list[Check], name: str) -> None:
     failed = next((check for check in checks if not check.ok), None)
     if failed is not None:
         raise BackupDamaged(name=name, detail=f"{failed.name}: {failed.detail}")
-
-
-def _judge_schema(facts: Facts) -> Check:
-    """What can be said of the schema of a file that has no manifest: that it is ours."""
-    return Check(name="schema", ok=facts.revision is not None, detail=f"revision {facts.revision}")
 
 
 def _kind_of(image: Path, name: str) -> str:
