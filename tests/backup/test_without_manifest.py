@@ -56,6 +56,20 @@ def test_k6_an_image_of_ours_that_has_lost_its_manifest_is_not_restored(
     assert issuer_names(server) == {"forged"}
 
 
+def test_r13_a_file_that_was_copied_alone_to_a_new_machine_is_restored_and_told_of(
+    places: tuple[Deployment, Any, Path],
+) -> None:
+    server, made, store = places
+    server.database.engine.dispose()
+    server.settings.sqlite_file.unlink()
+    for folder in (server.backup_dir, store):
+        (folder / f"{made['file']}.json").unlink()
+    assert server.obms("restore", made["id"], "--store", str(store), "--yes").code == 8
+    restored = server.obms("restore", str(server.backup_dir / made["file"]), "--yes")
+    assert restored.code == 0, restored.err
+    assert TRUSTED in restored.out
+
+
 @pytest.mark.parametrize("folder", ["backups", "elsewhere"])
 def test_k6_of_a_file_that_was_made_by_hand_it_is_told_that_nothing_was_compared(
     stocked_sqlite: Deployment, folder: str

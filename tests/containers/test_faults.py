@@ -101,8 +101,12 @@ def test_s4_a_backup_that_is_told_to_end_leaves_nothing(site: Site) -> None:
     seconds = time.monotonic() - started
     assert seconds < GRACE, "it was killed"
     assert ended(container) == 143
-    assert images_of(site) == before
-    print(f"{site.kind:<10} {seconds:6.1f} s  docker stop, in mid-backup  ->  exit 143, nothing is left (S4)")
+    left = images_of(site) - before
+    # The stop may come when the image is published and is being proven: then it is there whole.
+    assert all(f"{name}.json" in left for name in left if not name.endswith(".json"))
+    print(
+        f"{site.kind:<10} {seconds:6.1f} s  docker stop, in mid-backup  ->  exit 143, nothing half-made (S4)"
+    )
 
 
 def test_r4_the_api_is_killed_and_restored_over(site: Site) -> None:

@@ -313,12 +313,13 @@ def require_trust(backups: Backups, source: Source, accepted: Accepted) -> list[
     """What the signature of the manifest tells; KeyMissing or NotSigned when that is not accepted.
 
     A backup of ours whose manifest is gone is not signed either: else whoever can write where it lies
-    would have any image restored in its place, by removing what the image does not fit to.
+    would have any image restored in its place. But a new machine may have got the image alone.
     """
     if not accepted.other_key:
         _require_same_key(backups, source)
     if source.manifest is None:
-        if source.named_by_us and not accepted.not_signed:
+        needed = source.storage is not backups.storage or backups.database.exists()
+        if source.named_by_us and needed and not accepted.not_signed:
             raise ManifestMissing(name=source.file)
         return []
     check = check_signature(source.manifest, backups.trusted, vouched=source.proven, accepted=accepted)
