@@ -291,7 +291,7 @@ def compare(manifest: Manifest, facts: Facts, wanted: Mapping[str, str]) -> list
     checks = [
         Check(
             name="schema",
-            ok=facts.revision == manifest.revision,
+            ok=facts.revision is not None and facts.revision == manifest.revision,
             detail=f"revision {facts.revision}, snapshot {manifest.revision}",
         ),
         Check(

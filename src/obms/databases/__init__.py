@@ -41,6 +41,10 @@ class Snapshot(Protocol):
     def server_version(self) -> str: ...
 
     @property
+    def revision(self) -> str | None:
+        """The schema revision, None where there is no schema of this server."""
+
+    @property
     def tools(self) -> Mapping[str, str]:
         """The programs that make the image, each with its version."""
 

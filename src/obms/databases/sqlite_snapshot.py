@@ -50,6 +50,10 @@ class SqliteSnapshot:
     server_version: str = sqlite3.sqlite_version
 
     @property
+    def revision(self) -> str | None:
+        return read_revision(self.reader)
+
+    @property
     def tools(self) -> Mapping[str, str]:
         return {"sqlite": sqlite3.sqlite_version}
 
@@ -62,7 +66,7 @@ class SqliteSnapshot:
     def facts(self) -> Facts:
         names = [name for (name,) in self.reader.execute(TABLES) if name != digests.REVISION_TABLE]
         rows = {name: self.reader.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}  # noqa: S608
-        return Facts(revision=read_revision(self.reader), rows=rows)
+        return Facts(revision=self.revision, rows=rows)
 
 
 def pin(path: Path, reader: Any) -> bool:
