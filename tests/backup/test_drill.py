@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyrage.x25519 import Identity
@@ -22,8 +23,16 @@ from obms.backup.source import Source
 from obms.backup.storage import Folder
 from obms.badges.examining import newest_moment
 from obms.errors import StorageFailed
-from tests.backup.conftest import Noted, add_issuer, assert_nothing_is_left, execute
+from tests.backup.conftest import (
+    Backed,
+    Noted,
+    add_issuer,
+    assert_nothing_is_left,
+    execute,
+    found,
+)
 from tests.backup.test_damage import flip
+from tests.backup.test_verdicts import cancel, cancel_within
 from tests.deployment import Deployment
 
 LOSS = "a newer issuer"
@@ -193,6 +202,19 @@ def test_k7_what_the_application_does_not_stand_by_fails_the_drill(far: Deployme
     assert "a drill failed at sample verifies" in answer.err
     assert not answer.json["ok"]
     assert answer.json["rto_seconds"] is None
+
+
+@pytest.mark.parametrize("probe", [cancel, cancel_within], ids=["raised", "answered"])
+def test_a_statement_that_somebody_cancelled_fails_the_drill_and_calls_no_backup_damaged(
+    backed_postgresql: Backed, probe: Any
+) -> None:
+    server, made = backed_postgresql
+    asked = probe if probe is cancel else probe(server)
+    drilled = play_drill(replace(server.backups, probe=asked))
+    assert (drilled.report.ok, drilled.report.exit_code) == (False, 3)
+    assert "canceling statement" in drilled.report.error
+    assert "damaged" not in drilled.report.error
+    assert found(server, made["id"]).proven
 
 
 def newest_file(server: Deployment) -> str:

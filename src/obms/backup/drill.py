@@ -14,7 +14,13 @@ from obms.backup.catalog import Backup, find
 from obms.backup.drill_report import Drill, write_report
 from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Check
-from obms.backup.prove import require_space, spool_folder, sweep_spools
+from obms.backup.prove import (
+    ask_application,
+    failure_of_copy,
+    require_space,
+    spool_folder,
+    sweep_spools,
+)
 from obms.backup.recipients import remember_openers
 from obms.backup.restore import fit, loaded
 from obms.backup.source import Source
@@ -85,7 +91,7 @@ def drill(backups: Backups, newest: Newest, *, store: str | None = None) -> Dril
             return conclude(error)
         except SQLAlchemyError as error:
             name = play.backup.file if play.backup else "latest"
-            return conclude(BackupDamaged(name=name, detail=str(error).splitlines()[0]))
+            return conclude(failure_of_copy(name, error))
         return conclude(_failed(play))
 
 
@@ -120,7 +126,7 @@ def _recover(backups: Backups, play: _Play, newest: Newest) -> None:
             ) as keeping:
                 play.checks += (check for check in keeping.checks(live=False) if check.name == JOURNAL)
             play.stages.begin("verify")
-            play.checks += backups.probe(scratch)
+            play.checks += ask_application(backups, scratch)
             play.verified = all(check.ok for check in play.checks)
             play.stages.begin("report")
             with scratch.engine.connect() as connection:
