@@ -85,15 +85,6 @@ class DatabaseNotMigrated(DatabaseUnreachable):
     hint = "Run `obms migrate`."
 
 
-class SchemaMissing(DatabaseUnreachable):
-    """The database has no schema of this server: it is empty, or another one's."""
-
-    hint = (
-        "Check that SQLITE_FILE or DATABASE_URL (POSTGRES_*) names the right one. "
-        "For a new server `obms migrate` makes it; a lost one is brought back by `obms restore latest`."
-    )
-
-
 class ServerUnreachable(ObmsError):
     """The server at {url} does not answer: {detail}."""
 

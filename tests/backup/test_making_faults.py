@@ -107,14 +107,14 @@ def test_b5_so_is_a_missing_folder(sqlite: Deployment) -> None:
 
 
 @pytest.mark.parametrize("left", [(), ("CREATE TABLE stranger (n integer)",)], ids=["empty", "another's"])
-def test_b5_a_database_without_the_schema_of_this_server_is_loud(backed: Backed, left: tuple[str]) -> None:
+def test_a_database_without_the_schema_of_this_server_is_loud(backed: Backed, left: tuple[str]) -> None:
     """To restore it would bring nothing back, and its proof would push the good ones out."""
     server, _ = backed
     before = images(server)
     lose_schema(server)
     execute(server, *left)
     answer = server.obms("backup", "run")
-    assert_loud(server, answer, 3, published=before)
+    assert_loud(server, answer, 4, published=before)
     assert "obms migrate" in answer.err
 
 

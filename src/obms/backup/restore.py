@@ -73,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did. `set_aside` names an unreadable database that stood in the way.
+    """What a restore did. `set_aside` names what stood in the way and could not be read as ours.
 
     `from_journal` are those of `revocations_kept` that the live database did not tell.
     """

@@ -155,7 +155,7 @@ def restored_as_text(done: Mapping[str, Any]) -> str:
         lines.append(f"before it: {done['safety_backup']} (`obms restore --undo` brings it back)")
     lines += notable(done["checks"])
     if done["set_aside"]:
-        lines.append(f"the unreadable database that stood there: {done['set_aside']}")
+        lines.append(f"what stood there, and is no readable database of this server: {done['set_aside']}")
     return "\n".join(lines)
 
 
@@ -188,6 +188,6 @@ def moved_as_text(done: Mapping[str, Any], settings: Mapping[str, str]) -> str:
     lines.append(f"every table is equal by its digest; writers waited {done['fence_seconds']:.1f} s{again}")
     lines.append(f"the old database refuses writers now; the backup of before: {done['id']}")
     if done["set_aside"]:
-        lines.append(f"the empty database that stood there: {done['set_aside']}")
+        lines.append(f"what stood there: {done['set_aside']}")
     lines.append("write this into .env, and restart the API:")
     return "\n".join([*lines, *(f"{name}={value}" for name, value in settings.items())])

@@ -17,7 +17,8 @@ from obms.errors import BackupFailed, DatabaseUnreachable
 
 # Gives a file to a pipe by its pages in memory, without a copy.
 SPLICE = "import os, sys; f = os.open(sys.argv[1], os.O_RDONLY)\nwhile os.splice(f, 1, 1 << 20): pass"
-SIDE_FILES = ("-wal", "-shm", "-journal")
+LOG_END, JOURNAL_END = "-wal", "-journal"
+SIDE_FILES = (LOG_END, "-shm", JOURNAL_END)
 BUSY_SECONDS = 10.0
 PIN_ATTEMPTS = 40
 PIN_PAUSE = 0.05
