@@ -38,7 +38,7 @@ from obms.cli.output import (
     plan_as_text,
     restored_as_text,
     show,
-    warnings_of,
+    warn,
 )
 from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
@@ -236,8 +236,7 @@ def restore(
     else:
         done = restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
-    for line in warnings_of(plain(done)):
-        typer.echo(line, err=True)
+    warn(plain(done))
 
 
 @app.command()

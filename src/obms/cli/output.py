@@ -169,8 +169,13 @@ MISSED = "Revocations may be missing: compare with what you know of them (`obms 
 GONE = "Rows of the backup are not there: `obms restore --undo` brings back what was there before."
 
 
-def warnings_of(done: Mapping[str, Any]) -> Iterator[str]:
-    """For standard error: the database was restored, and yet somebody must look, and how."""
+def warn(done: Mapping[str, Any]) -> None:
+    """On standard error: it was brought back, and yet somebody must look, and how."""
+    for line in _warnings_of(done):
+        typer.echo(line, err=True)
+
+
+def _warnings_of(done: Mapping[str, Any]) -> Iterator[str]:
     before = done["safety_backup"] or done["id"]
     for check in done["checks"]:
         if not check["ok"]:
