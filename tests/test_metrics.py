@@ -197,6 +197,38 @@ def test_they_tell_that_revocations_cannot_be_written_beside_the_backups(full: D
         assert metrics(full)["obms_backup_journal_writable", ""] == 0
 
 
+def behind(server: Deployment) -> float:
+    (value,) = (
+        value for (name, _), value in metrics(server).items() if name.endswith("journal_behind_bytes")
+    )
+    return value
+
+
+def test_they_tell_how_much_of_the_journal_a_store_lacks(full: Deployment) -> None:
+    assert behind(full) == 0
+    journal = full.backups.later.journal
+    journal.append([{"known": "here alone"}])
+    (file,) = journal.files()
+    lacking = len(file.read_bytes().splitlines(keepends=True)[-1])
+    assert behind(full) == lacking
+    store = full.folder / "store"
+    store.rename(full.folder / "away")
+    store.write_text("in the way", encoding="utf-8")
+    assert full.obms("backup", "run", BACKUP_STORES=f"{store}?attempts=1").code == 9
+    assert behind(full) >= lacking
+    store.unlink()
+    (full.folder / "away").rename(store)
+    full.made_backup()
+    assert behind(full) == 0
+
+
+def test_a_line_that_was_left_torn_is_not_lacked(full: Deployment) -> None:
+    (file,) = full.backups.later.journal.files()
+    with file.open("ab") as torn:
+        torn.write(b'{"entry"')
+    assert behind(full) == 0
+
+
 def test_a_run_writes_them_to_a_file_as_a_whole(full: Deployment) -> None:
     file = full.folder / "obms.prom"
     found = read(file.read_text(encoding="utf-8"))
