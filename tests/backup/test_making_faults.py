@@ -167,7 +167,7 @@ def test_b2_a_server_that_is_stopped_in_mid_dump_is_loud(stocked_postgresql: Dep
         gate.write_text("go on\n", encoding="ascii")
         _, errors = command.communicate(timeout=30)
     postgres.start()
-    assert command.returncode == 3, errors
+    assert command.returncode == 4, errors
     assert images(server) == []
     assert left_in_work(server) == []
     record = read_record(server.backups.storage)

@@ -117,6 +117,7 @@ class Postgresql:
                 )
             except BaseException:
                 rows.give_up()
+                connection.invalidate()  # to end its transaction may fail too, and hide why
                 raise
 
     @contextmanager
