@@ -72,7 +72,7 @@ def test_they_tell_how_the_backups_stand(full: Deployment) -> None:
     assert found["obms_backup_last_run_duration_seconds", ""] > 0
     assert found["obms_backup_last_restore_seconds", ""] > 0
     assert found["obms_backup_last_drill_seconds", ""] > 0
-    assert found["obms_backup_last_drill_rpo_seconds", ""] > 0
+    assert found["obms_backup_last_drill_rpo_seconds", ""] == 0
     assert found["obms_backup_last_drill_success", ""] == 1
     assert (
         found["obms_backup_next_run_timestamp_seconds", ""]
