@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from obms.backup.lock import locked
 from obms.web import create_app
 from tests.backup.conftest import execute
+from tests.backup.test_revocations_outlive import revoke, valid_ids
 from tests.deployment import Deployment
 from tests.real_faults import fill_disk, small_disk, wait_until
 from tests.serving import serving
@@ -220,6 +221,14 @@ def test_they_tell_how_much_of_the_journal_a_store_lacks(full: Deployment) -> No
     (full.folder / "away").rename(store)
     full.made_backup()
     assert behind(full) == 0
+
+
+def test_what_the_api_brings_to_the_store_is_known_without_a_run(full: Deployment) -> None:
+    (file,) = full.backups.later.journal.files()
+    before = file.stat().st_size
+    revoke(full, valid_ids(full, 1))
+    assert file.stat().st_size > before
+    wait_until(lambda: behind(full) == 0, "the arrival of the journal in the store")
 
 
 def test_a_line_that_was_left_torn_is_not_lacked(full: Deployment) -> None:
