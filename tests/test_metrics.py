@@ -231,6 +231,17 @@ def test_what_the_api_brings_to_the_store_is_known_without_a_run(full: Deploymen
     wait_until(lambda: behind(full) == 0, "the arrival of the journal in the store")
 
 
+@pytest.mark.parametrize("junk", [[], {"revocations": "much"}], ids=["no sizes", "a word"])
+def test_junk_in_what_is_known_of_a_store_is_taken_for_nothing_known(full: Deployment, junk: object) -> None:
+    file = full.backup_dir / "counters.json"
+    told = json.loads(file.read_bytes())
+    (name,) = (name for name in told if name.startswith("journal "))
+    file.write_text(json.dumps(told | {name: {"ok": True, "held": junk}}), encoding="utf-8")
+    assert behind(full) > 0
+    full.made_backup()
+    assert behind(full) == 0
+
+
 def test_a_line_that_was_left_torn_is_not_lacked(full: Deployment) -> None:
     (file,) = full.backups.later.journal.files()
     with file.open("ab") as torn:

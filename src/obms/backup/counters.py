@@ -60,6 +60,17 @@ def complete_at(folder: Path, store: str) -> float:
     return float(told.get("complete_at") or 0)
 
 
+def journal_held(counters: Mapping[str, Any], store: str) -> dict[str, int]:
+    """How much of each file of the journal this store is known to hold, by name."""
+    return _sizes(counters.get(f"{JOURNAL}{store}", {}).get("held"))
+
+
+def _sizes(told: object) -> dict[str, int]:
+    return (
+        {name: size for name, size in told.items() if isinstance(size, int)} if isinstance(told, dict) else {}
+    )
+
+
 def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
     if event.name == "backup.run":
         return ((RUNS,) if event.ok else (RUNS, FAILURES)), {}
@@ -99,7 +110,7 @@ def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> Non
 
 def _merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """What one process knows of the journal in a store another one may know better: files only grow."""
-    known, held = before.get("held", {}), after.get("held")
+    known, held = _sizes(before.get("held")), after.get("held")
     grown = {} if held is None else {"held": {file: max(held[file], known.get(file, 0)) for file in held}}
     return {**before, **after, **grown}
 

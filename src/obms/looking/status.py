@@ -8,7 +8,7 @@ from typing import Any
 
 from obms.backup import prune
 from obms.backup.catalog import read_catalog
-from obms.backup.counters import JOURNAL, NOTICE, STORE, UNDELIVERED, read_counters
+from obms.backup.counters import JOURNAL, NOTICE, STORE, UNDELIVERED, journal_held, read_counters
 from obms.backup.drill_report import Drill, disbelieved, last_drill, seconds_as_text
 from obms.backup.keeper import is_kept
 from obms.backup.run import RECORD, read_record
@@ -216,7 +216,7 @@ def shipped(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
     counters = read_counters(scene.backups.folder)
     for store in scene.backups.stores:
         told: dict[str, Any] = counters.get(JOURNAL + store.name, {})
-        behind = bytes_behind(scene.backups.later.journal, told.get("held", {}))
+        behind = bytes_behind(scene.backups.later.journal, journal_held(counters, store.name))
         detail = "it holds all of the journal"
         light: Light = "green"
         if behind:
