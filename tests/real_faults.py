@@ -116,7 +116,8 @@ def reader_that(folder: Path, *lines: str) -> dict[str, str]:
     """The environment in which the child that reads the SQLite file does these lines; the file is "$5"."""
     child = program(folder / "bin" / "python", *lines) / "python"
     (folder / "bin" / "sitecustomize.py").write_text(f"import sys\nsys.executable = {str(child)!r}\n")
-    return {"PYTHONPATH": str(child.parent)}
+    path = (str(child.parent), os.environ.get("PYTHONPATH"))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def dump_that(folder: Path, real: Path, *lines: str) -> Path:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from obms.backup.lock import locked
 from obms.web import create_app
 from tests.backup.conftest import execute
+from tests.backup.test_revocations_outlive import revoke, valid_ids
 from tests.deployment import Deployment
 from tests.real_faults import fill_disk, small_disk, wait_until
 from tests.serving import serving
@@ -72,7 +73,7 @@ def test_they_tell_how_the_backups_stand(full: Deployment) -> None:
     assert found["obms_backup_last_run_duration_seconds", ""] > 0
     assert found["obms_backup_last_restore_seconds", ""] > 0
     assert found["obms_backup_last_drill_seconds", ""] > 0
-    assert found["obms_backup_last_drill_rpo_seconds", ""] > 0
+    assert found["obms_backup_last_drill_rpo_seconds", ""] == 0
     assert found["obms_backup_last_drill_success", ""] == 1
     assert (
         found["obms_backup_next_run_timestamp_seconds", ""]
@@ -195,6 +196,57 @@ def test_they_tell_that_revocations_cannot_be_written_beside_the_backups(full: D
             pytest.skip("only root can mount a small disk")
         fill_disk(full.backup_dir / "journal", leave=10_000)
         assert metrics(full)["obms_backup_journal_writable", ""] == 0
+
+
+def behind(server: Deployment) -> float:
+    (value,) = (
+        value for (name, _), value in metrics(server).items() if name.endswith("journal_behind_bytes")
+    )
+    return value
+
+
+def test_they_tell_how_much_of_the_journal_a_store_lacks(full: Deployment) -> None:
+    assert behind(full) == 0
+    journal = full.backups.later.journal
+    journal.append([{"known": "here alone"}])
+    (file,) = journal.files()
+    lacking = len(file.read_bytes().splitlines(keepends=True)[-1])
+    assert behind(full) == lacking
+    store = full.folder / "store"
+    store.rename(full.folder / "away")
+    store.write_text("in the way", encoding="utf-8")
+    assert full.obms("backup", "run", BACKUP_STORES=f"{store}?attempts=1").code == 9
+    assert behind(full) >= lacking
+    store.unlink()
+    (full.folder / "away").rename(store)
+    full.made_backup()
+    assert behind(full) == 0
+
+
+def test_what_the_api_brings_to_the_store_is_known_without_a_run(full: Deployment) -> None:
+    (file,) = full.backups.later.journal.files()
+    before = file.stat().st_size
+    revoke(full, valid_ids(full, 1))
+    assert file.stat().st_size > before
+    wait_until(lambda: behind(full) == 0, "the arrival of the journal in the store")
+
+
+@pytest.mark.parametrize("junk", [[], {"revocations": "much"}], ids=["no sizes", "a word"])
+def test_junk_in_what_is_known_of_a_store_is_taken_for_nothing_known(full: Deployment, junk: object) -> None:
+    file = full.backup_dir / "counters.json"
+    told = json.loads(file.read_bytes())
+    (name,) = (name for name in told if name.startswith("journal "))
+    file.write_text(json.dumps(told | {name: {"ok": True, "held": junk}}), encoding="utf-8")
+    assert behind(full) > 0
+    full.made_backup()
+    assert behind(full) == 0
+
+
+def test_a_line_that_was_left_torn_is_not_lacked(full: Deployment) -> None:
+    (file,) = full.backups.later.journal.files()
+    with file.open("ab") as torn:
+        torn.write(b'{"entry"')
+    assert behind(full) == 0
 
 
 def test_a_run_writes_them_to_a_file_as_a_whole(full: Deployment) -> None:

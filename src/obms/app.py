@@ -168,7 +168,8 @@ def _server(settings: Settings, database: Database) -> Server:
     schedule, site = open_schedule(settings), open_site(settings)
     journal = open_journal(settings, site, log_event)
     measured = open_measured(settings, journal)
-    shipping = Shipping(journal, open_copies(settings), log_event)
+    count = counting(settings.backup_dir, utc_now, log_event)
+    shipping = Shipping(journal, open_copies(settings), every(log_failure, count))
 
     def keep(entries: Sequence[Entry]) -> None:
         journal.keep(entries)
@@ -284,7 +285,7 @@ def open_measured(settings: Settings, journal: Journal) -> "Measured":
         version=__version__,
         revision=migrations.newest(),
         clock=utc_now,
-        journal_problem=journal.problem,
+        journal=journal,
     )
 
 

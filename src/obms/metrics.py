@@ -13,11 +13,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from obms.backup.catalog import Backup, read_catalog
-from obms.backup.counters import FAILURES, REFUSALS, RUNS, STORE, UNDELIVERED, read_counters
+from obms.backup.counters import FAILURES, REFUSALS, RUNS, STORE, UNDELIVERED, journal_held, read_counters
+from obms.backup.journal import Journal
 from obms.backup.prune import Place, foresee
 from obms.backup.retain import Policy
 from obms.backup.run import Record, read_record
 from obms.backup.schedule import Schedule
+from obms.backup.shipping import bytes_behind
 from obms.backup.staleness import is_stale
 from obms.backup.storage import Folder
 from obms.errors import ObmsError, StorageFailed
@@ -44,7 +46,7 @@ RECOVERIES = (
 class Measured:
     """What is measured: the backups of a folder, and what they are measured by.
 
-    `stores` are names; `journal_problem` tells why the journal cannot be written, None where it can.
+    `stores` are names.
     """
 
     folder: Path
@@ -57,7 +59,7 @@ class Measured:
     version: str
     revision: str
     clock: Clock
-    journal_problem: Callable[[], str | None]
+    journal: Journal
 
 
 class Backups(Collector):
@@ -85,10 +87,11 @@ class Backups(Collector):
             yield _gauge("retention_held", "Whether removal is held back.", float(held is not None))
             yield from _of_record(read_record(storage))
             yield from _of_disk(measured.folder)
-        except StorageFailed:
+            yield from _of_journal(measured, read_counters(measured.folder))
+        except (StorageFailed, OSError):
             readable = False
         yield _gauge("folder_readable", "Whether the backup folder can be read.", float(readable))
-        writable = float(measured.journal_problem() is None)
+        writable = float(measured.journal.problem() is None)
         yield _gauge("journal_writable", "Whether revocations can be written beside the backups.", writable)
 
 
@@ -191,6 +194,15 @@ def _of_record(record: Record | None) -> Iterator[Metric]:
     yield _gauge("last_run_exit_code", "The exit code that says how it ended.", record.exit_code)
     yield _gauge("last_run_duration_seconds", "How long it took.", sum(record.stages.values()))
     yield _labelled("stage_duration_seconds", "How long each stage took.", "stage", record.stages.items())
+
+
+def _of_journal(measured: Measured, counters: Mapping[str, Any]) -> Iterator[Metric]:
+    if not measured.stores or not counters:
+        return
+    held = {name: journal_held(counters, name) for name in measured.stores}
+    behind = [(name, float(bytes_behind(measured.journal, known))) for name, known in held.items()]
+    meaning = "How much of the journal of revocations is not known to be in the store."
+    yield _labelled("journal_behind_bytes", meaning, "store", behind)
 
 
 def _of_disk(folder: Path) -> Iterator[Metric]:

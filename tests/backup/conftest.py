@@ -112,6 +112,17 @@ def lose_half(server: Deployment) -> None:
         connection.execute(sa.delete(credentials).where(credentials.c.id.in_(found)))
 
 
+def lose_schema(server: Deployment) -> None:
+    """An empty database stands where that of the server was."""
+    server.database.engine.dispose()
+    if server.postgres is None:
+        for file in (server.folder / "data").iterdir():
+            file.unlink()
+        server.database.create()
+    else:
+        execute(server, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+
 def add_issuer(server: Deployment, name: str) -> None:
     with writing(server.database.engine) as connection:
         row = connection.execute(sa.select(issuers).limit(1)).mappings().one()

@@ -4,9 +4,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pyrage.x25519 import Identity
 
 from obms.app import play_drill
@@ -21,9 +24,20 @@ from obms.backup.run import read_record
 from obms.backup.source import Source
 from obms.backup.storage import Folder
 from obms.badges.examining import newest_moment
+from obms.databases import writing
 from obms.errors import StorageFailed
-from tests.backup.conftest import Noted, add_issuer, assert_nothing_is_left, execute
+from obms.schema import issuers
+from tests.backup.conftest import (
+    Backed,
+    Noted,
+    add_issuer,
+    assert_nothing_is_left,
+    execute,
+    found,
+)
 from tests.backup.test_damage import flip
+from tests.backup.test_revocations_outlive import revoke, valid_ids
+from tests.backup.test_verdicts import cancel, cancel_within
 from tests.deployment import Deployment
 
 LOSS = "a newer issuer"
@@ -84,18 +98,40 @@ def test_it_recovers_from_the_farthest_store_alone_and_leaves_the_live_database_
 
 def test_it_measures_what_would_be_lost_and_how_long_it_takes(far_sqlite: Deployment) -> None:
     drill = far_sqlite.obms("drill", "--json").json
-    assert 0 < drill["rpo_seconds"] < 60
+    assert drill["rpo_seconds"] == 0
     recovery = sum(drill["stages"][stage] for stage in ("find", "fetch", "restore", "verify"))
     assert drill["rto_seconds"] == pytest.approx(recovery, abs=0.01)
     assert drill["stages"]["damage"] > 0
     with far_sqlite.database.engine.connect() as connection:
         newest = newest_moment(connection)
     assert newest is not None
-    assert drill["newest_data"] == newest.isoformat()
+    assert drill["newest_data"] == drill["newest_live"] == newest.isoformat()
     counted = read_counters(far_sqlite.backup_dir)["drill"]
     assert counted["seconds"] == drill["rto_seconds"]
     assert counted["rpo_seconds"] == drill["rpo_seconds"]
     assert counted["ok"] is True
+
+
+def test_what_would_be_lost_is_told_by_the_newest_writes_of_the_live_database_and_of_the_backup(
+    far: Deployment,
+) -> None:
+    with writing(far.database.engine) as connection:
+        newest = newest_moment(connection)
+        assert newest is not None
+        connection.execute(sa.update(issuers).values(updated_at=newest + timedelta(hours=2)))
+    drill = far.obms("drill", "--json").json
+    assert drill["rpo_seconds"] == 7200
+    assert drill["newest_data"] == newest.isoformat()
+    assert drill["newest_live"] == (newest + timedelta(hours=2)).isoformat()
+
+
+def test_what_the_journal_keeps_hides_nothing_that_would_be_lost(far_sqlite: Deployment) -> None:
+    """It brings a revocation back, and not the badges that were issued before that."""
+    before = far_sqlite.obms("drill", "--json").json["newest_data"]
+    revoke(far_sqlite, valid_ids(far_sqlite, 1))
+    drill = far_sqlite.obms("drill", "--json").json
+    assert drill["newest_data"] == before
+    assert drill["rpo_seconds"] > 0
 
 
 def test_it_leaves_a_signed_report_and_a_page_of_it(far_sqlite: Deployment) -> None:
@@ -145,6 +181,9 @@ def test_it_works_where_the_live_database_is_lost(far_sqlite: Deployment) -> Non
     answer = far_sqlite.obms("drill", "--json")
     assert answer.code == 0, answer.err
     assert not (far_sqlite.folder / "data").exists()
+    began, newest = (datetime.fromisoformat(answer.json[name]) for name in ("started_at", "newest_data"))
+    assert answer.json["newest_live"] == ""
+    assert answer.json["rpo_seconds"] == pytest.approx((began - newest).total_seconds(), abs=0.01)
 
 
 def test_revocations_after_the_backup_come_from_the_journal_of_the_store(far_sqlite: Deployment) -> None:
@@ -193,6 +232,19 @@ def test_k7_what_the_application_does_not_stand_by_fails_the_drill(far: Deployme
     assert "a drill failed at sample verifies" in answer.err
     assert not answer.json["ok"]
     assert answer.json["rto_seconds"] is None
+
+
+@pytest.mark.parametrize("probe", [cancel, cancel_within], ids=["raised", "answered"])
+def test_a_statement_that_somebody_cancelled_fails_the_drill_and_calls_no_backup_damaged(
+    backed_postgresql: Backed, probe: Any
+) -> None:
+    server, made = backed_postgresql
+    asked = probe if probe is cancel else probe(server)
+    drilled = play_drill(replace(server.backups, probe=asked))
+    assert (drilled.report.ok, drilled.report.exit_code) == (False, 3)
+    assert "canceling statement" in drilled.report.error
+    assert "damaged" not in drilled.report.error
+    assert found(server, made["id"]).proven
 
 
 def newest_file(server: Deployment) -> str:

@@ -23,7 +23,15 @@ from obms.backup.run import read_record, run
 from obms.backup.stages import Stages
 from obms.databases import Database
 from obms.errors import AlreadyThere, DatabaseUnreachable, LockHeld, StorageFailed
-from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images, left_in_work
+from tests.backup.conftest import (
+    Backed,
+    Noted,
+    assert_nothing_is_left,
+    execute,
+    images,
+    left_in_work,
+    lose_schema,
+)
 from tests.deployment import Answer, Deployment
 from tests.postgres import Server, installed_programs
 from tests.real_faults import (
@@ -98,6 +106,18 @@ def test_b5_so_is_a_missing_folder(sqlite: Deployment) -> None:
     assert not (sqlite.folder / "none").exists()
 
 
+@pytest.mark.parametrize("left", [(), ("CREATE TABLE stranger (n integer)",)], ids=["empty", "another's"])
+def test_a_database_without_the_schema_of_this_server_is_loud(backed: Backed, left: tuple[str]) -> None:
+    """To restore it would bring nothing back, and its proof would push the good ones out."""
+    server, _ = backed
+    before = images(server)
+    lose_schema(server)
+    execute(server, *left)
+    answer = server.obms("backup", "run")
+    assert_loud(server, answer, 4, published=before)
+    assert "obms migrate" in answer.err
+
+
 def test_b2_a_pg_dump_that_is_killed_in_mid_dump_is_loud(backed_postgresql: Backed) -> None:
     server, _ = backed_postgresql
     before = images(server)
@@ -147,7 +167,7 @@ def test_b2_a_server_that_is_stopped_in_mid_dump_is_loud(stocked_postgresql: Dep
         gate.write_text("go on\n", encoding="ascii")
         _, errors = command.communicate(timeout=30)
     postgres.start()
-    assert command.returncode == 3, errors
+    assert command.returncode == 4, errors
     assert images(server) == []
     assert left_in_work(server) == []
     record = read_record(server.backups.storage)

@@ -19,6 +19,7 @@ from tests.backup.conftest import (
     images,
     issuer_names,
     lose_half,
+    lose_schema,
 )
 from tests.deployment import Deployment
 from tests.real_faults import fill_disk, read_only_view, small_disk
@@ -100,6 +101,66 @@ def test_a_live_file_that_is_gone_is_made_again(backed_sqlite: Backed, missing: 
     assert answer.code == 0, answer.err
     assert (answer.json["safety_backup"], answer.json["set_aside"]) == (None, None)
     assert server.database.facts() == before
+
+
+def leave_an_empty_file(server: Deployment) -> None:
+    lose_schema(server)
+    live_file(server).write_bytes(b"")
+
+
+def assert_restored_over_nothing(server: Deployment, before: Facts) -> None:
+    answer = server.obms("restore", "latest", "--yes")
+    assert answer.code == 0, answer.err
+    assert "stood there" not in answer.out
+    assert server.database.facts() == before
+    assert list((server.folder / "data").glob("*set-aside*")) == []
+    if server.postgres is not None:
+        name = server.database.engine.url.database
+        assert server.postgres.psql(f"SELECT datname FROM pg_database WHERE datname ~ '^{name}_set'") == ""
+
+
+def test_r13_an_empty_database_is_nothing_to_save_and_nothing_unreadable(backed: Backed) -> None:
+    server, _ = backed
+    before = server.database.facts()
+    lose_schema(server)
+    assert_restored_over_nothing(server, before)
+
+
+def test_r13_so_is_a_file_without_a_byte(backed_sqlite: Backed) -> None:
+    server, _ = backed_sqlite
+    before = server.database.facts()
+    leave_an_empty_file(server)
+    assert_restored_over_nothing(server, before)
+
+
+def test_a_table_that_is_not_ours_is_set_aside_with_its_database(backed: Backed) -> None:
+    server, _ = backed
+    lose_schema(server)
+    execute(server, "CREATE TABLE stranger (n integer)")
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["set_aside"]
+
+
+def test_an_empty_file_beside_a_wal_is_set_aside_with_it(backed_sqlite: Backed) -> None:
+    """What the WAL holds may be wanted: nobody but SQLite can tell."""
+    server, _ = backed_sqlite
+    leave_an_empty_file(server)
+    Path(f"{live_file(server)}-wal").write_bytes(b"some frames")
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert Path(f"{answer.json['set_aside']}-wal").read_bytes() == b"some frames"
+
+
+def test_r7_a_backup_of_the_other_kind_takes_an_empty_database_as_it_is(
+    backed_sqlite: Backed, postgresql: Deployment
+) -> None:
+    source, made = backed_sqlite
+    lose_schema(postgresql)
+    answer = postgresql.obms("restore", str(source.backup_dir / made["file"]), "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["set_aside"] is None
+    assert postgresql.database.facts().rows == made["rows"]
 
 
 @pytest.mark.parametrize("share", [0.03, 0.3, 1])

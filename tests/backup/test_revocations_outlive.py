@@ -226,6 +226,29 @@ def test_r10_what_another_server_sealed_is_brought_only_where_that_is_accepted(
     assert check(answer.json, "journal")["ok"]
 
 
+def spoil_last_line(server: Deployment, state: str) -> None:
+    path = max((server.backup_dir / "journal").iterdir())
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[-1] = lines[-1][:-9] if state == "torn" else lines[-1].replace(b"lost", b"last")
+    path.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["done", "dry run"])
+def test_r10_rows_that_come_back_under_a_bad_journal_are_warned_of_as_a_whole_restore_is(
+    backed_sqlite: Backed, more: tuple[str, ...]
+) -> None:
+    server, made = backed_sqlite
+    ids = valid_ids(server, 3)
+    revoke(server, ids)
+    spoil_last_line(server, "damaged")
+    answer = server.obms("restore", made["id"], "--only", f"credential={ids[0]}", "--yes", *more)
+    assert answer.code == 0, answer.err
+    (warning,) = answer.err.splitlines()
+    assert warning.startswith("obms: warning: journal: ")
+    assert "1 damaged" in warning
+    assert "`obms backup diff sqlite_backup_" in warning
+
+
 @pytest.mark.parametrize("state", ["torn", "damaged"])
 def test_r10_a_journal_with_a_bad_line_brings_the_others_and_says_so(
     backed_sqlite: Backed, state: str
@@ -233,10 +256,7 @@ def test_r10_a_journal_with_a_bad_line_brings_the_others_and_says_so(
     server, _ = backed_sqlite
     ids = valid_ids(server, 3)
     revoke(server, ids)
-    path = max((server.backup_dir / "journal").iterdir())
-    lines = path.read_bytes().splitlines(keepends=True)
-    lines[-1] = lines[-1][:-9] if state == "torn" else lines[-1].replace(b"lost", b"last")
-    path.write_bytes(b"".join(lines))
+    spoil_last_line(server, state)
     lose_database(server)
     report = restored(server)
     found = check(report, "journal")

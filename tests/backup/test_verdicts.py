@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from obms.backup.manifest import Check
 from obms.backup.prove import read_facts
+from obms.backup.restore import restore
 from obms.backup.run import verify
 from obms.databases import Database
 from obms.errors import DatabaseUnreachable
@@ -76,6 +78,52 @@ def test_a_statement_that_somebody_cancelled_does_not_make_a_backup_bad(backed_p
     verdict = verify(replace(server.backups, probe=cancel), made["id"])
     assert (verdict.outcome, verdict.level) == ("unknown", "restorable")
     assert "canceling statement" in verdict.reason
+    assert is_proven(server, made["id"])
+
+
+def cancelled(database: Database) -> None:
+    cancel(database)
+
+
+def cancel_within(server: Deployment) -> Callable[[Database], list[Check]]:
+    """The application's own proof, of which an operator cancels the first statement that reads issuers."""
+
+    def prove(copy: Database) -> list[Check]:
+        with ThreadPoolExecutor(1) as beside, copy.engine.begin() as other:
+            other.exec_driver_sql("LOCK TABLE issuers IN ACCESS EXCLUSIVE MODE")
+            proving = beside.submit(server.backups.probe, copy)
+            while not other.exec_driver_sql(CANCEL_WHO_WAITS).all():
+                continue
+            other.rollback()
+            return proving.result()
+
+    return prove
+
+
+def test_an_answer_of_the_application_for_a_cancelled_statement_makes_no_backup_bad(
+    backed_postgresql: Backed,
+) -> None:
+    server, made = backed_postgresql
+    verdict = verify(replace(server.backups, probe=cancel_within(server)), made["id"])
+    assert (verdict.outcome, verdict.level) == ("unknown", "restorable")
+    assert "canceling statement" in verdict.reason
+    assert is_proven(server, made["id"])
+
+
+@pytest.mark.parametrize("step", ["migrate", "check_keys"])
+def test_a_restore_of_which_a_statement_was_cancelled_calls_no_backup_damaged(
+    backed_postgresql: Backed, step: str
+) -> None:
+    server, made = backed_postgresql
+    before = server.database.facts()
+    backups = server.backups
+    if step == "migrate":
+        backups = replace(backups, migrate=lambda copy, _name, _version: f"{cancel(copy)}")
+    else:
+        backups = replace(backups, check_keys=cancelled)
+    with pytest.raises(DatabaseUnreachable, match="canceling statement"):
+        restore(backups, made["id"])
+    assert server.database.facts() == before
     assert is_proven(server, made["id"])
 
 

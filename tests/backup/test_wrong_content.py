@@ -233,6 +233,19 @@ def assert_turned_down(original: Original, *, level: str) -> None:
     assert original.server.obms("restore", "latest", "--dry-run").code == 2
 
 
+def test_k7_an_image_without_a_schema_is_turned_down_although_its_manifest_tells_of_none(
+    original: Original,
+) -> None:
+    with original.server.database.scratch() as copy:
+        copy.create()
+        with writing(copy.engine) as connection:
+            connection.exec_driver_sql("CREATE TABLE stranger (n integer)")
+        with copy.snapshot() as snapshot:
+            plain, facts = b"".join(snapshot.chunks()), snapshot.facts()
+    original.put(plain, revision=facts.revision, rows=facts.rows, digests=facts.digests)
+    assert_turned_down(original, level="intact")
+
+
 def test_k7_an_older_image_under_a_newer_manifest_is_found(original: Original) -> None:
     with changed_copy(original, lose_newest) as copy:
         rows, digests = copy.facts().rows, copy.facts().digests

@@ -60,6 +60,24 @@ def test_2_a_bad_schedule_is_named(sqlite: Deployment) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "schedule"),
+    [
+        ("BACKUP_AGE_RECIPIENTS", "nobody's key", "off"),
+        ("BACKUP_AGE_RECIPIENTS", "nobody's key", "0 0 * * *"),
+        ("DRILL_SCHEDULE", "at noon", "off"),
+    ],
+)
+def test_2_the_api_does_not_start_with_a_wrong_setting_of_the_backups_whoever_makes_them(
+    sqlite: Deployment, name: str, value: str, schedule: str
+) -> None:
+    """A process of its own: one that starts all the same would not end."""
+    settings = {"BACKUP_SCHEDULE": schedule, "PORT": "0", name: value}
+    with sqlite.start("serve", **settings) as command:
+        out, err = command.communicate(timeout=120)
+    assert_told(Answer(code=command.returncode, out=out, err=err), 2, name)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("backup", "nothing"),

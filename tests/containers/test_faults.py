@@ -151,7 +151,8 @@ def test_b2_the_database_is_restarted_under_a_backup(site: Site) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     docker("restart", "--time", "0", site.container("db"))
-    assert ended(container) in {3, 4}
+    # It is pg_dump that waits, as nothing before it asks for a lock: the backup was being made.
+    assert ended(container) == 4
     assert images_of(site) == before
     assert site.run(f"{PROD} start api").code == 0
     site.api().wait_until_healthy()

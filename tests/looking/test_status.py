@@ -59,7 +59,7 @@ def test_all_is_green_where_all_is_well(well: Deployment) -> None:
     found = answer.json
     assert found["light"] == "green", found["findings"]
     assert {one["light"] for one in found["findings"]} == {"green"}
-    assert len(found["findings"]) == (12 if well.postgres else 13)
+    assert len(found["findings"]) == (13 if well.postgres else 14)
     assert found["newest_proven"] == found["drill"]["id"]
     assert 0 < found["age_seconds"] < 120
     assert found["next_run"]
@@ -109,6 +109,15 @@ def lose_the_store(server: Deployment) -> None:
     shutil.rmtree(server.folder / "far")
     (server.folder / "far").write_text("a file", encoding="utf-8")
     assert server.obms("backup", "run").code == 9
+
+
+def revoke_without_the_store(server: Deployment) -> None:
+    server.backups.later.journal.append([{"known": "here alone"}])
+
+
+def fail_to_ship(server: Deployment) -> None:
+    revoke_without_the_store(server)
+    lose_the_store(server)
 
 
 def owe_the_store(server: Deployment) -> None:
@@ -165,6 +174,8 @@ def make_old(server: Deployment) -> None:
         ("last run", "red", fail_a_run, "exit 3"),
         ("store ", "red", lose_the_store, "lacks 1"),
         ("store ", "red", owe_the_store, "lacks 1"),
+        ("revocations in", "yellow", revoke_without_the_store, "of the journal"),
+        ("revocations in", "red", fail_to_ship, "of the journal"),
         ("retention", "yellow", shrink, "held back"),
         ("orphans", "yellow", lose_a_manifest, "has no manifest"),
         ("last drill", "red", fail_a_drill, "no proven backup"),

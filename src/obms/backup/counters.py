@@ -15,6 +15,7 @@ from obms.observe import Clock, Event, Hook
 FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
 STORE = "store "  # before the name of a store
+JOURNAL = "journal "  # likewise: how much of each of its files the store holds
 NOTICE = "notice "  # before the name of a place that is told
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
 NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
@@ -59,12 +60,26 @@ def complete_at(folder: Path, store: str) -> float:
     return float(told.get("complete_at") or 0)
 
 
+def journal_held(counters: Mapping[str, Any], store: str) -> dict[str, int]:
+    """How much of each file of the journal this store is known to hold, by name."""
+    return _sizes(counters.get(f"{JOURNAL}{store}", {}).get("held"))
+
+
+def _sizes(told: object) -> dict[str, int]:
+    return (
+        {name: size for name, size in told.items() if isinstance(size, int)} if isinstance(told, dict) else {}
+    )
+
+
 def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
     if event.name == "backup.run":
         return ((RUNS,) if event.ok else (RUNS, FAILURES)), {}
     if event.name == "backup.copied":
         complete = {"complete_at": now.timestamp()} if event.ok else {}
         return (), {f"{STORE}{event.facts.get('store')}": {"ok": event.ok, **complete}}
+    if event.name in ("journal.shipped", "journal.unshipped"):
+        held = {"held": event.facts["held"]} if event.ok else {}
+        return (), {f"{JOURNAL}{event.facts['store']}": {"ok": event.ok, **held}}
     if event.name in RECOVERIES:
         return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "ok": event.ok, **_spans(event)}}
     if event.name in ("notice.failed", "notice.delivered"):
@@ -87,10 +102,17 @@ def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> Non
         fcntl.flock(counters, fcntl.LOCK_EX)
         found = _parsed(counters.read())
         changed = found | {name: int(found.get(name, 0)) + 1 for name in raised}
-        changed |= {name: {**found.get(name, {}), **facts} for name, facts in kept.items()}
+        changed |= {name: _merged(found.get(name, {}), facts) for name, facts in kept.items()}
         counters.seek(0)
         counters.write(json.dumps(changed, indent=2).encode() + b"\n")
         counters.truncate()
+
+
+def _merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What one process knows of the journal in a store another one may know better: files only grow."""
+    known, held = _sizes(before.get("held")), after.get("held")
+    grown = {} if held is None else {"held": {file: max(held[file], known.get(file, 0)) for file in held}}
+    return {**before, **after, **grown}
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -12,10 +12,14 @@ from obms.backup.encryption import recipients_of
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.stages import Stages
 from obms.backup.storage import Storage
-from obms.databases import Chunks
-from obms.errors import AlreadyThere, StorageFailed
+from obms.databases import Chunks, Snapshot
+from obms.errors import AlreadyThere, BackupFailed, StorageFailed
 
 BEGUN_END = ".begun"
+NO_SCHEMA = (
+    "Check that SQLITE_FILE or DATABASE_URL (POSTGRES_*) names the right one. "
+    "For a new server `obms migrate` makes it; a lost one is brought back by `obms restore latest`."
+)
 
 
 class Unwanted(Exception):
@@ -55,7 +59,8 @@ def create(
 ) -> Manifest:
     """Publish one backup of the database and return its manifest; needs the lock.
 
-    Unwanted, with nothing published, soon after `unwanted` was set by another thread.
+    BackupFailed for a database that is not of this server: it would restore to nothing. Unwanted,
+    with nothing published, soon after `unwanted` was set by another thread.
     A mark is left before the image and taken away after the manifest, so that the next run can
     tell an image of ours that was never committed from a file that somebody put there.
     """
@@ -69,6 +74,7 @@ def create(
     stages.begin("snapshot")
     try:
         with database.snapshot() as snapshot, closing(snapshot.chunks()) as chunks:
+            _require_schema(snapshot)
             stages.begin("publish")
             storage.put(mark, iter(()))
             coded = chain.encode(plain.measure(_while_wanted(chunks, unwanted)))
@@ -102,6 +108,13 @@ def create(
         raise
     storage.remove(mark)
     return manifest
+
+
+def _require_schema(snapshot: Snapshot) -> None:
+    if snapshot.revision is None:
+        raise BackupFailed(
+            detail="the database has no schema of this server: it is empty, or another one's", hint=NO_SCHEMA
+        )
 
 
 def _while_wanted(chunks: Chunks, unwanted: Event | None) -> Chunks:

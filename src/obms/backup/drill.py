@@ -14,7 +14,13 @@ from obms.backup.catalog import Backup, find
 from obms.backup.drill_report import Drill, write_report
 from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Check
-from obms.backup.prove import require_space, spool_folder, sweep_spools
+from obms.backup.prove import (
+    ask_application,
+    failure_of_copy,
+    require_space,
+    spool_folder,
+    sweep_spools,
+)
 from obms.backup.recipients import remember_openers
 from obms.backup.restore import fit, loaded
 from obms.backup.source import Source
@@ -22,6 +28,7 @@ from obms.backup.stages import Stages
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import Store, Stores
 from obms.backup.time_limit import time_limit
+from obms.databases import Database
 from obms.errors import (
     BackupDamaged,
     BackupNotFound,
@@ -59,13 +66,14 @@ class _Play:
     checks: list[Check] = field(default_factory=list)
     rows: Mapping[str, int] = field(default_factory=dict)
     newest: datetime | None = None
+    newest_live: datetime | None = None
     verified: bool = False
 
 
 def drill(backups: Backups, newest: Newest, *, store: str | None = None) -> Drilled:
     """Restore the newest proven backup of a store beside the live database, and start the application on it.
 
-    Every failure is in the report, and is told. `newest` gives the time of the newest thing in a
+    Every failure is in the report, and is told. `newest` gives the time of the newest write in a
     database. The store is the last of BACKUP_STORES, or the backup folder where there is none.
     """
     play = _Play(place=farthest(backups, store), began_at=backups.clock())
@@ -85,8 +93,19 @@ def drill(backups: Backups, newest: Newest, *, store: str | None = None) -> Dril
             return conclude(error)
         except SQLAlchemyError as error:
             name = play.backup.file if play.backup else "latest"
-            return conclude(BackupDamaged(name=name, detail=str(error).splitlines()[0]))
+            return conclude(failure_of_copy(name, error))
         return conclude(_failed(play))
+
+
+def _newest_live(database: Database, newest: Newest) -> datetime | None:
+    """None where there is no live database to tell it: a drill is held all the same."""
+    try:
+        if not database.exists():
+            return None
+        with database.engine.connect() as connection:
+            return newest(connection)
+    except (ObmsError, SQLAlchemyError):
+        return None
 
 
 def farthest(backups: Backups, url: str | None = None) -> Store:
@@ -99,6 +118,8 @@ def farthest(backups: Backups, url: str | None = None) -> Store:
 
 
 def _recover(backups: Backups, play: _Play, newest: Newest) -> None:
+    play.stages.begin("live")
+    play.newest_live = _newest_live(backups.database, newest)
     play.stages.begin("find")
     play.backup = _newest_proven(play.place, backups.trusted)
     with spool_folder(backups.work) as folder:
@@ -115,16 +136,16 @@ def _recover(backups: Backups, play: _Play, newest: Newest) -> None:
             play.rows = facts.rows
             play.checks += checks
             fit(there, source, scratch, accept_other_key=False)
+            with scratch.engine.connect() as connection:
+                play.newest = newest(connection)  # of the backup: what the journal tells comes after it
             with later.keeping(
                 there, scratch, play.place.storage, source.made_at, believe_all=False
             ) as keeping:
                 play.checks += (check for check in keeping.checks(live=False) if check.name == JOURNAL)
             play.stages.begin("verify")
-            play.checks += backups.probe(scratch)
+            play.checks += ask_application(backups, scratch)
             play.verified = all(check.ok for check in play.checks)
             play.stages.begin("report")
-            with scratch.engine.connect() as connection:
-                play.newest = newest(connection)
         remember_openers(backups, fetched, source.file, source.id)
 
 
@@ -229,6 +250,15 @@ def _conclude(backups: Backups, play: _Play, error: ObmsError | None) -> Drilled
     return Drilled(report=report, error=error, page=page)
 
 
+def _lost_seconds(play: _Play, moment: datetime | None) -> float | None:
+    """How far apart the newest writes are that would have been lost and kept, or the most that can be.
+
+    Before the image was read, and of one that holds nothing yet, its moment stands for its newest write.
+    """
+    kept, lost = play.newest or moment, play.newest_live or play.began_at
+    return round(max(0.0, (lost - kept).total_seconds()), 3) if kept else None
+
+
 def _report(backups: Backups, play: _Play, error: ObmsError | None) -> Drill:
     backup, seconds = play.backup, play.stages.seconds
     moment = backup.created_at if backup else None
@@ -241,10 +271,11 @@ def _report(backups: Backups, play: _Play, error: ObmsError | None) -> Drill:
         exit_code=error.exit_code if error else 0,
         error=str(error) if error else "",
         hint=error.hint if error else "",
-        rpo_seconds=round(max(0.0, (play.began_at - moment).total_seconds()), 3) if moment else None,
+        rpo_seconds=_lost_seconds(play, moment),
         rto_seconds=round(took, 3) if play.verified else None,
         backup_of=moment.isoformat() if moment else "",
         newest_data=play.newest.isoformat() if play.newest else "",
+        newest_live=play.newest_live.isoformat() if play.newest_live else "",
         checks=tuple(play.checks),
         stages=seconds,
         rows=play.rows,

@@ -21,9 +21,10 @@ PREFIX, END, PAGE_END = "drill_", ".json", ".html"
 class Drill(Document):
     """How a drill went. What it did not come to is None or empty. Times are in UTC.
 
-    `rpo_seconds` is what a loss of the machine at its start would have cost: the age of the backup.
-    `rto_seconds` is from asking the store to the verified application. `newest_data` is the time of
-    the newest thing in what was restored.
+    `rpo_seconds` is what a loss of the machine at its start would have cost: how much later the newest
+    write in the live database is than the newest in the backup, `newest_live` than `newest_data`; where
+    no live database tells one, the age of the newest in the backup. `rto_seconds` is from asking the
+    store to the verified application.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Drill(Document):
     app_version: str
     started_at: datetime
     ended_at: datetime
+    newest_live: str = ""
     signed_by: str = ""
     signature: str = ""
     format: int = FORMAT
@@ -135,7 +137,8 @@ def _figures(report: Drill) -> Iterator[tuple[str, str]]:
     yield "backup", report.id or "none was found"
     yield "taken from", report.store
     yield "moment of the backup", report.backup_of or "unknown"
-    yield "newest thing in it", report.newest_data or "unknown"
+    yield "newest write in it", report.newest_data or "unknown"
+    yield "newest write in the live database", report.newest_live or "unknown: there is none to tell it"
     yield "would have been lost (RPO)", seconds_as_text(report.rpo_seconds)
     yield "recovered after (RTO)", seconds_as_text(report.rto_seconds)
     yield "restored into", f"a scratch {report.database}, version {report.app_version} of the program"

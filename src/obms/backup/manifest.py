@@ -20,7 +20,7 @@ Outcome = Literal["good", "bad", "unknown"]
 Signature = Literal["ours", "other", "none"]
 
 # Members that came later: where they are empty they are not written, so that older documents stay whole.
-LATER = ("recipients", "signed_by", "signature")
+LATER = ("recipients", "newest_live", "signed_by", "signature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

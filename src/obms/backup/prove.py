@@ -20,7 +20,7 @@ from obms.backup.manifest import LEVELS, VERDICT_END, Check, Level, Manifest, Ou
 from obms.backup.storage import write_all
 from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
 from obms.databases import Chunks, Database, Facts, digests
-from obms.databases.interruptions import is_interruption
+from obms.databases.interruptions import is_interruption, noting_interruptions
 from obms.errors import (
     BackupDamaged,
     BackupNotFound,
@@ -152,7 +152,7 @@ def _judge(
             digest.update(facts.digests)
             compared = [*compare(manifest, facts, loaded.digests), _refuses_a_lost_row(scratch, facts)]
             sound = level == "proven" and all(check.ok for check in compared)
-            application = beside.submit(backups.probe, scratch) if sound else None
+            application = beside.submit(ask_application, backups, scratch) if sound else None
             checks += [integrity.result(), *compared]
             if application and integrity.result().ok:
                 checks += application.result()
@@ -262,20 +262,20 @@ def require_space(folder: Path, needed: int) -> None:
 
 def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
     """The facts of a loaded copy."""
-    with _as_damage(name):
+    with as_damage(name):
         return database.facts(digests=digests)
 
 
 def check_integrity(database: Database, name: str) -> Check:
     """The database's own checks of a loaded copy."""
-    with _as_damage(name):
+    with as_damage(name):
         problems = database.problems()
     detail = "; ".join(problems[:5]) or "the database's own checks find nothing"
     return Check(name="integrity", ok=not problems, detail=detail)
 
 
 @contextmanager
-def _as_damage(name: str) -> Iterator[None]:
+def as_damage(name: str) -> Iterator[None]:
     """What cannot be read of a loaded copy is damage of the backup, unless the reading was ended."""
     try:
         yield
@@ -283,6 +283,25 @@ def _as_damage(name: str) -> Iterator[None]:
         if isinstance(error.__cause__, DBAPIError) and not is_interruption(error.__cause__):
             raise BackupDamaged(name=name, detail=str(error)) from error
         raise
+    except SQLAlchemyError as error:
+        raise failure_of_copy(name, error) from error
+
+
+def failure_of_copy(name: str, error: SQLAlchemyError) -> ObmsError:
+    """What a statement that failed on a loaded copy says of the backup: nothing, where it was ended."""
+    detail = str(error).splitlines()[0]
+    if is_interruption(error):
+        return DatabaseUnreachable(detail=f"{name} could not be judged: {detail}")
+    return BackupDamaged(name=name, detail=detail)
+
+
+def ask_application(backups: Backups, copy: Database) -> list[Check]:
+    """The application's own checks; raises what ended a statement of theirs, where one says no."""
+    with noting_interruptions(copy.engine) as ended:
+        checks = backups.probe(copy)
+    if ended and not all(check.ok for check in checks):
+        raise ended[0]
+    return checks
 
 
 def compare(manifest: Manifest, facts: Facts, wanted: Mapping[str, str]) -> list[Check]:
@@ -291,7 +310,7 @@ def compare(manifest: Manifest, facts: Facts, wanted: Mapping[str, str]) -> list
     checks = [
         Check(
             name="schema",
-            ok=facts.revision == manifest.revision,
+            ok=facts.revision is not None and facts.revision == manifest.revision,
             detail=f"revision {facts.revision}, snapshot {manifest.revision}",
         ),
         Check(
@@ -334,7 +353,9 @@ def _refuses_a_lost_row(scratch: Database, facts: Facts) -> Check:
     for table in leaves:
         try:
             counted, digest = _without_a_row(scratch, table)
-        except DBAPIError:
+        except DBAPIError as error:
+            if is_interruption(error):
+                raise
             continue  # it lets no row go: a trigger of somebody's, say
         ok = counted != facts.rows[table.name] and digest != facts.digests[table.name]
         return Check(name=name, ok=ok, detail=f"a row was taken from {table.name}")

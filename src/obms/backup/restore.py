@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from obms.backup import Backups, later
 from obms.backup.across import Image, load, require_equal_rows
@@ -16,6 +15,7 @@ from obms.backup.catalog import PREFIXES
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
 from obms.backup.prove import (
+    as_damage,
     check_integrity,
     compare,
     compare_digests,
@@ -36,7 +36,6 @@ from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
     BackupNotFound,
-    DatabaseUnreachable,
     KeyMissing,
     ManifestMissing,
     NotABackup,
@@ -74,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did. `set_aside` names an unreadable database that stood in the way.
+    """What a restore did. `set_aside` names what stood in the way and could not be read as ours.
 
     `from_journal` are those of `revocations_kept` that the live database did not tell.
     """
@@ -171,16 +170,15 @@ def restore(
 
 
 def fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key: bool) -> None:
-    """Bring the copy to today's schema, and see that its keys open here; what cannot be read is damage."""
+    """Bring the copy to today's schema, and see that its keys open here.
+
+    BackupDamaged for what cannot be read, and DatabaseUnreachable where the reading was ended.
+    """
     version = source.manifest.app_version if source.manifest else "unknown"
-    try:
+    with as_damage(source.file):
         backups.migrate(scratch, source.file, version)
         if not accept_other_key:
             backups.check_keys(scratch)
-    except DatabaseUnreachable as error:
-        raise BackupDamaged(name=source.file, detail=str(error)) from error
-    except SQLAlchemyError as error:
-        raise BackupDamaged(name=source.file, detail=str(error).splitlines()[0]) from error
 
 
 def undo(backups: Backups) -> Restored:

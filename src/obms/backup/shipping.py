@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -208,7 +208,21 @@ def _try_to_ship(journal: Journal, store: Store, notify: Hook, known: Sizes) -> 
     except (StorageFailed, OSError) as error:
         notify(Event(name="journal.unshipped", ok=False, facts={"store": store.name, "error": str(error)}))
         return f"{store.name}: {error}"
+    held = {path.name: size for path, size in known.items()}
+    notify(Event(name="journal.shipped", facts={"store": store.name, "held": held}))
     return None
+
+
+def bytes_behind(journal: Journal, held: Mapping[str, int]) -> int:
+    """How much of the journal is not known to be in a store; `held` is what is, by the name of the file."""
+    return sum(_lacking(path, held.get(path.name, 0)) for path in journal.files())
+
+
+def _lacking(path: Path, held: int) -> int:
+    """A line that a dying process left torn is never sent, and not lacked."""
+    with path.open("rb") as file:
+        file.seek(held)
+        return path.stat().st_size - held if _whole_lines(file.read(SLICE)) else 0
 
 
 def _tell_of_difference(notify: Hook, store: str, path: Path) -> None:

@@ -22,6 +22,8 @@ from obms.errors import ObmsError
 from obms.schema import (
     BIT_IS_SET,
     achievements,
+    api_keys,
+    audit_events,
     endorsements,
     images,
     issuers,
@@ -29,6 +31,7 @@ from obms.schema import (
     signing_keys,
     status_entries,
     status_lists,
+    users,
 )
 from obms.schema import credentials as table
 from obms.specs import Json
@@ -46,14 +49,20 @@ def sample(connection: sa.Connection, now: datetime) -> list[credentials.Kept]:
 
 
 def newest_moment(connection: sa.Connection) -> datetime | None:
-    """When the newest thing in the database was made or changed."""
+    """When the newest thing in the database was made, changed or taken away."""
     columns = (
         table.c.created_at,
         table.c.updated_at,
         issuers.c.updated_at,
         achievements.c.updated_at,
         endorsements.c.created_at,
+        images.c.created_at,
+        signing_keys.c.created_at,
+        status_lists.c.changed_at,
         revocations.c.revoked_at,
+        users.c.created_at,
+        api_keys.c.created_at,
+        audit_events.c.at,  # of all else that people do
     )
     found = (connection.execute(sa.select(sa.func.max(column))).scalar() for column in columns)
     return max((moment for moment in found if moment is not None), default=None)

@@ -25,6 +25,7 @@ from obms.cli.common import (
     StoreUrl,
     load_settings,
     make_backups,
+    make_onlooker,
     make_server,
     named,
 )
@@ -38,7 +39,7 @@ from obms.cli.output import (
     plan_as_text,
     restored_as_text,
     show,
-    warnings_of,
+    warn,
 )
 from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
@@ -109,16 +110,19 @@ def serve(
 ) -> None:
     """Serve the API, and keep BACKUP_SCHEDULE and DRILL_SCHEDULE (unless both are off).
 
-    Where it keeps none it tells all the same when there is no fresh proven backup.
+    Where it keeps none it tells all the same when there is no fresh proven backup. A wrong setting
+    of the backups ends it at once, whoever makes them: later, nobody would look.
 
     Example: PORT=3000 obms serve
     """
-    from obms.app import check_notices, keeps_schedule, open_hook, open_watch
+    from obms.app import check_notices, keeps_schedule, open_drill_schedule, open_hook, open_watch
     from obms.backup.schedule import guard
     from obms.web.serve import keep_looking, keep_running, serve_api
 
     settings = load_settings()
     check_notices(settings)
+    open_drill_schedule(settings)
+    make_onlooker(settings)
     make_server(settings)
     if schedule and keeps_schedule(settings):
         beside = partial(keep_running, notify=open_hook(settings, logged=True))
@@ -236,8 +240,7 @@ def restore(
     else:
         done = restoring.undo(everything)
     show(plain(done), restored_as_text(plain(done)), as_json=as_json)
-    for line in warnings_of(plain(done)):
-        typer.echo(line, err=True)
+    warn(plain(done))
 
 
 @app.command()

@@ -155,7 +155,7 @@ def restored_as_text(done: Mapping[str, Any]) -> str:
         lines.append(f"before it: {done['safety_backup']} (`obms restore --undo` brings it back)")
     lines += notable(done["checks"])
     if done["set_aside"]:
-        lines.append(f"the unreadable database that stood there: {done['set_aside']}")
+        lines.append(f"what stood there, and is no readable database of this server: {done['set_aside']}")
     return "\n".join(lines)
 
 
@@ -169,8 +169,13 @@ MISSED = "Revocations may be missing: compare with what you know of them (`obms 
 GONE = "Rows of the backup are not there: `obms restore --undo` brings back what was there before."
 
 
-def warnings_of(done: Mapping[str, Any]) -> Iterator[str]:
-    """For standard error: the database was restored, and yet somebody must look, and how."""
+def warn(done: Mapping[str, Any]) -> None:
+    """On standard error: it was brought back, and yet somebody must look, and how."""
+    for line in _warnings_of(done):
+        typer.echo(line, err=True)
+
+
+def _warnings_of(done: Mapping[str, Any]) -> Iterator[str]:
     before = done["safety_backup"] or done["id"]
     for check in done["checks"]:
         if not check["ok"]:
@@ -188,6 +193,6 @@ def moved_as_text(done: Mapping[str, Any], settings: Mapping[str, str]) -> str:
     lines.append(f"every table is equal by its digest; writers waited {done['fence_seconds']:.1f} s{again}")
     lines.append(f"the old database refuses writers now; the backup of before: {done['id']}")
     if done["set_aside"]:
-        lines.append(f"the empty database that stood there: {done['set_aside']}")
+        lines.append(f"what stood there: {done['set_aside']}")
     lines.append("write this into .env, and restart the API:")
     return "\n".join([*lines, *(f"{name}={value}" for name, value in settings.items())])

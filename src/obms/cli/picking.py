@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from obms.cli.output import notable, plain, show
+from obms.cli.output import notable, plain, show, warn
 from obms.errors import RowsUnconfirmed
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def restore_only(
         raise RowsUnconfirmed
     done = plain(pick(backups, name, only, overwrite=overwrite, dry_run=dry_run, accepted=accepted))
     show(done, "\n".join(_lines(done)), as_json=as_json)
+    warn(done)
 
 
 def _lines(done: Mapping[str, Any]) -> Iterator[str]:

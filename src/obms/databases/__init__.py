@@ -41,6 +41,10 @@ class Snapshot(Protocol):
     def server_version(self) -> str: ...
 
     @property
+    def revision(self) -> str | None:
+        """The schema revision, None where there is no schema of this server."""
+
+    @property
     def tools(self) -> Mapping[str, str]:
         """The programs that make the image, each with its version."""
 
@@ -107,9 +111,9 @@ class Database(Protocol):
         `carry(old, new)` is called when no writer can add to the old content any more, to bring
         over what must not be lost; a snapshot taken in it is of that final content. An old database
         that is missing or damaged does not stop it: what stands in the way is set aside whole, and
-        its new place is returned. Where the old content is kept it is kept under `label`, which is
-        asked for after `carry`. With `whole` the old database is set aside whole even if it can be
-        read: for where there is no other copy of it.
+        its new place is returned; one that is empty is nothing, and goes. Where the old content is
+        kept it is kept under `label`, which is asked for after `carry`. With `whole` the old database
+        is set aside whole even if it can be read: for where there is no other copy of it.
         """
 
     def overtaken(self) -> AbstractContextManager[Callable[[], bool]]:

@@ -1,6 +1,7 @@
 """What stands in a database and is not of this program: it would go with what is put in its place."""
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 # Whatever somebody may have made, in whatever schema; the rows of tables of ours are counted elsewhere.
 POSTGRESQL = """
@@ -28,3 +29,14 @@ def things_of_others(connection: sa.Connection, *, ours: bool) -> tuple[str, ...
     """The names of some of them; `ours` tells that the tables of the default schema are this program's."""
     query = POSTGRESQL if connection.dialect.name == "postgresql" else SQLITE
     return tuple(connection.execute(sa.text(query), {"ours": ours, "limit": EXAMPLES}).scalars())
+
+
+def holds_nothing(engine: sa.Engine) -> bool:
+    """Whether a database is empty; not, where that cannot be read. Closes its connections."""
+    try:
+        with engine.connect() as connection:
+            return not things_of_others(connection, ours=False)
+    except DBAPIError:
+        return False
+    finally:
+        engine.dispose()

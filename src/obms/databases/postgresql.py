@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
+from obms.databases.contents import holds_nothing
 from obms.databases.digests import read_facts
 from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
@@ -116,6 +117,7 @@ class Postgresql:
                 )
             except BaseException:
                 rows.give_up()
+                connection.invalidate()  # to end its transaction may fail too, and hide why
                 raise
 
     @contextmanager
@@ -212,6 +214,9 @@ class Postgresql:
                 aside = aside if whole else None
         else:
             self._switch(scratch, aside)
+            if aside and holds_nothing(self._sibling(aside).engine):
+                self._drop(aside)
+                aside = None
         self.engine.dispose()
         return aside
 

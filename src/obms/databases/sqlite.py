@@ -18,7 +18,7 @@ from obms import private
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
 from obms.databases.digests import read_facts
 from obms.databases.sqlite_errors import DAMAGE, code, failure, image_errors, lacks_a_table, live_errors
-from obms.databases.sqlite_place import FRESH_END, put_in_place
+from obms.databases.sqlite_place import FRESH_END, discard_empty, put_in_place
 from obms.databases.sqlite_snapshot import (
     SqliteSnapshot,
     beside,
@@ -202,9 +202,10 @@ class Sqlite:
         if self._onlooker is not None:  # as the last to close the old file it would remove the new one's WAL
             self._onlooker.close()
         try:
-            return put_in_place(scratch.path, self.path)
+            aside = put_in_place(scratch.path, self.path)
         except sqlite3.DatabaseError as error:
             raise failure(error, self.path) from error
+        return None if aside and discard_empty(Path(aside)) else aside
 
     @contextmanager
     def overtaken(self) -> Iterator[Callable[[], bool]]:

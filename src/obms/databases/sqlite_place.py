@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from pysqlite3 import dbapi2 as sqlite3
+
 from obms import private
-from obms.databases.sqlite_snapshot import SIDE_FILES, beside, connect
+from obms.databases.sqlite_snapshot import JOURNAL_END, LOG_END, SIDE_FILES, beside, connect
 from obms.errors import StorageFailed
 
 FRESH_END = ".restoring"
@@ -65,6 +67,32 @@ def _set_aside(path: Path) -> str | None:
         for end in present:
             beside(path, end).unlink(missing_ok=True)
     return str(aside) if aside.exists() else None
+
+
+def discard_empty(path: Path) -> bool:
+    """Remove the database at `path`, which nobody uses any more, if nothing was ever in it; whether it was.
+
+    Nothing is written to one that holds something: of a damaged one each byte may be wanted.
+    """
+    if any(beside(path, end).exists() and beside(path, end).stat().st_size for end in (LOG_END, JOURNAL_END)):
+        return False
+    if path.stat().st_size and not _is_without_content(path):
+        return False
+    for end in ("", *SIDE_FILES):
+        beside(path, end).unlink(missing_ok=True)
+    return True
+
+
+def _is_without_content(path: Path) -> bool:
+    """Whether it is one page in which nothing is named: that of a dropped table would be there still."""
+    try:
+        with closing(connect(path, mode="ro&immutable=1")) as connection:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            return bool(
+                pages == 1 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            )
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _move_content(copy: Path, fresh: Path) -> None:

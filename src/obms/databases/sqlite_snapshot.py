@@ -17,7 +17,8 @@ from obms.errors import BackupFailed, DatabaseUnreachable
 
 # Gives a file to a pipe by its pages in memory, without a copy.
 SPLICE = "import os, sys; f = os.open(sys.argv[1], os.O_RDONLY)\nwhile os.splice(f, 1, 1 << 20): pass"
-SIDE_FILES = ("-wal", "-shm", "-journal")
+LOG_END, JOURNAL_END = "-wal", "-journal"
+SIDE_FILES = (LOG_END, "-shm", JOURNAL_END)
 BUSY_SECONDS = 10.0
 PIN_ATTEMPTS = 40
 PIN_PAUSE = 0.05
@@ -50,6 +51,10 @@ class SqliteSnapshot:
     server_version: str = sqlite3.sqlite_version
 
     @property
+    def revision(self) -> str | None:
+        return read_revision(self.reader)
+
+    @property
     def tools(self) -> Mapping[str, str]:
         return {"sqlite": sqlite3.sqlite_version}
 
@@ -62,7 +67,7 @@ class SqliteSnapshot:
     def facts(self) -> Facts:
         names = [name for (name,) in self.reader.execute(TABLES) if name != digests.REVISION_TABLE]
         rows = {name: self.reader.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}  # noqa: S608
-        return Facts(revision=read_revision(self.reader), rows=rows)
+        return Facts(revision=self.revision, rows=rows)
 
 
 def pin(path: Path, reader: Any) -> bool:

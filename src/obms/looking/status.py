@@ -8,13 +8,15 @@ from typing import Any
 
 from obms.backup import prune
 from obms.backup.catalog import read_catalog
-from obms.backup.counters import NOTICE, STORE, UNDELIVERED, read_counters
+from obms.backup.counters import JOURNAL, NOTICE, STORE, UNDELIVERED, journal_held, read_counters
 from obms.backup.drill_report import Drill, disbelieved, last_drill, seconds_as_text
 from obms.backup.keeper import is_kept
 from obms.backup.run import RECORD, read_record
+from obms.backup.shipping import bytes_behind
 from obms.backup.staleness import is_stale
 from obms.backup.trust import Accepted
 from obms.errors import ObmsError
+from obms.figures import size
 from obms.looking import Catalog, Finding, Light, Scene, live, places, worst
 from obms.looking.places import newest_proven
 
@@ -209,6 +211,21 @@ def stores(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
         yield Finding(name="stores", light="yellow", detail=detail, mend=mend)
 
 
+def shipped(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
+    """Whether the stores hold the journal too: without it a loss of this machine would un-revoke badges."""
+    counters = read_counters(scene.backups.folder)
+    for store in scene.backups.stores:
+        told: dict[str, Any] = counters.get(JOURNAL + store.name, {})
+        behind = bytes_behind(scene.backups.later.journal, journal_held(counters, store.name))
+        detail = "it holds all of the journal"
+        light: Light = "green"
+        if behind:
+            detail = f"it lacks {size(behind)} of the journal: they would be lost with this machine"
+            light = "yellow" if told.get("ok") else "red"  # it may be on its way
+        mend = RUN if behind else ""
+        yield Finding(name=f"revocations in {store.name}", light=light, detail=detail, mend=mend)
+
+
 def retention(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
     here = scene.backups
     place = prune.Place(storage=here.storage, policy=here.policy, trusted=here.trusted)
@@ -270,6 +287,7 @@ LOOKS: tuple[Look, ...] = (
     schedule,
     last_run,
     stores,
+    shipped,
     retention,
     drill,
     journal,
