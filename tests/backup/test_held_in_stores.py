@@ -13,7 +13,7 @@ from obms.backup.manifest import MANIFEST_END, Manifest
 from obms.backup.run import run as run_once
 from obms.backup.signing import Signer
 from obms.backup.storage import Folder
-from obms.backup.stores import Store, Stores, join_name
+from obms.backup.stores import Options, Store, Stores, join_name
 from obms.databases import Chunks
 from tests.backup.conftest import Backed, manifest_of
 from tests.backup.test_damage import flip
@@ -99,7 +99,8 @@ def test_what_a_complete_store_holds_is_compared_without_reading_it(
     server, _ = backed_sqlite  # the oldest one is read, for the journal's sake
     before = run(server, place).json["id"]
     storage = Counted(place)
-    stores = Stores(configured=(Store(name=place.as_uri(), storage=storage),))
+    store = Store(name=place.as_uri(), storage=storage, options=Options(scrub=0))
+    stores = Stores(configured=(store,))
     done = run_once(replace(server.backups, stores=stores))
     assert done.copies[0].copied == (done.manifest.id,)
     assert storage.read

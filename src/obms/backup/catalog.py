@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
@@ -151,6 +151,19 @@ def oldest(storage: Storage, trusted: str | None) -> Backup | None:
     sizes = storage.sizes()
     first = min((name for name in sizes if IMAGE.fullmatch(name)), key=_stamp, default=None)
     return None if first is None else replace(_read_backup(storage, first, sizes), trusted=trusted)
+
+
+def next_older(
+    storage: Storage, trusted: str | None, file: str | None, passed_over: Container[str]
+) -> Backup | None:
+    """The last one that was made before this file, or else the newest of all, but those passed over."""
+    sizes = storage.sizes()
+    images = sorted((name for name in sizes if IMAGE.fullmatch(name) and name not in passed_over), key=_stamp)
+    turn = _stamp(file) if file and IMAGE.fullmatch(file) else None
+    older = [image for image in images if turn is not None and _stamp(image) < turn]
+    following = next(iter([*older[-1:], *images[-1:]]), None)
+    backup = _listed(storage, sizes, following) if following else None
+    return replace(backup, trusted=trusted) if backup else None
 
 
 def _stamp(file: str) -> Place:

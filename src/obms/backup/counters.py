@@ -15,6 +15,7 @@ from obms.observe import Clock, Event, Hook
 FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
 STORE = "store "  # before the name of a store
+HERE = "backup folder"
 NOTICE = "notice "  # before the name of a place that is told
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
 NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
@@ -59,12 +60,25 @@ def complete_at(folder: Path, store: str) -> float:
     return float(told.get("complete_at") or 0)
 
 
+def last_reread(folder: Path, store: str | None) -> str | None:
+    """The image that was read again last, in this store or here; None if none ever was."""
+    told = read_counters(folder).get(_key(store), {}).get("reread")
+    return told if isinstance(told, str) else None
+
+
+def _key(store: object) -> str:
+    return f"{STORE}{store}" if store else HERE
+
+
 def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
     if event.name == "backup.run":
         return ((RUNS,) if event.ok else (RUNS, FAILURES)), {}
     if event.name == "backup.copied":
         complete = {"complete_at": now.timestamp()} if event.ok else {}
-        return (), {f"{STORE}{event.facts.get('store')}": {"ok": event.ok, **complete}}
+        return (), {_key(event.facts.get("store")): {"ok": event.ok, **complete}}
+    if event.name == "backup.reread":
+        turn = {"reread": event.facts.get("file"), "reread_at": now.timestamp()}
+        return (), {_key(event.facts.get("store")): turn}
     if event.name in RECOVERIES:
         return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "ok": event.ok, **_spans(event)}}
     if event.name in ("notice.failed", "notice.delivered"):

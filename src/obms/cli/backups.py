@@ -57,7 +57,7 @@ def run(
 
     Example: obms backup run --json
     """
-    from obms.backup.copies import require_copied
+    from obms.backup.run import failure
     from obms.backup.run import run as run_once
     from obms.backup.schedule import end_with_input
 
@@ -66,9 +66,8 @@ def run(
     backups = make_backups(load_settings(), logged=scheduled)
     made = run_once(backups, prove_it=prove, reason="scheduled" if scheduled else "manual")
     show(run_as_json(made), run_as_text(made), as_json=as_json)
-    if made.verdict is not None:
-        require_good(made.verdict)
-    require_copied(made.copies)
+    if error := failure(made):
+        raise error
 
 
 @app.command("list")
