@@ -250,10 +250,11 @@ def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
     mine, there = manifest.to_bytes(), set(storage.names())
     kept = _read(storage, file + MANIFEST_END) if file + MANIFEST_END in there else None
     whole = file in there and is_whole(storage, manifest, store.options.rate_limit)
-    if kept not in (None, mine) and not (whole and _is_junk(kept)):
+    ours = whole or kept == mine or (file in there and _is_beginning(backups, store, file))
+    if kept not in (None, mine) and not (ours and _is_junk(kept)):
         raise AlreadyThere(name=file + MANIFEST_END, store=store.name)
     if not whole:
-        _send(backups, store, manifest, there)
+        _send(backups, store, manifest, there, ours=ours)
     _lock_image(store, manifest, now, committed=kept is not None)
     if kept != mine:
         _put_new(store, file + MANIFEST_END, mine, replace=kept is not None)
@@ -262,6 +263,19 @@ def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
     store.lock(file + VERDICT_END, now)
     with suppress(StoreRefused):  # a mark that may not be removed does no harm
         storage.remove(_mark_of(file))
+
+
+def _is_beginning(backups: Backups, store: Store, file: str) -> bool:
+    """Whether the image there is ours as far as it goes: it was cut off, whatever became of its manifest."""
+    here, there = backups.storage.get(file), store.storage.get(file)
+    rest = b""
+    for chunk in paced(there, store.options.rate_limit):
+        while len(rest) < len(chunk) and (more := next(here, b"")):
+            rest += more
+        if not rest.startswith(chunk):
+            return False
+        rest = rest[len(chunk) :]
+    return True
 
 
 def _is_junk(kept: bytes | None) -> bool:
@@ -273,14 +287,14 @@ def _is_junk(kept: bytes | None) -> bool:
     return False
 
 
-def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[str]) -> None:
-    """Send the image, and read it back.
+def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[str], *, ours: bool) -> None:
+    """Send the image, and read it back; what lies there is replaced if it is `ours`, or a mark says so.
 
     A mark with the manifest's fingerprint goes before: of two servers that share a prefix by mistake
     and make a backup in the same second, one is refused and nothing is overwritten.
     """
     storage, file, mark = store.storage, manifest.file, _mark_of(manifest.file)
-    if file in there and file + MANIFEST_END not in there and mark not in there:
+    if file in there and not ours and mark not in there:
         raise AlreadyThere(name=file, store=store.name)
     _put_new(store, mark, manifest.fingerprint.encode())
     image = paced(_checked(backups.storage.get(file), manifest), store.options.rate_limit)
