@@ -118,6 +118,18 @@ def test_with_options_each_keeps_its_own_recipients_whatever_the_settings_say(lo
     assert rekeyed(settings=both) == {operator, escrow}
 
 
+def test_a_file_that_has_the_name_of_the_new_form_is_not_written_over(locked: Locked) -> None:
+    server, id = locked.server, locked.made["id"]
+    theirs = server.backup_dir / f"{id}.1.{ending(locked)}"
+    theirs.write_bytes(b"theirs")
+    gone = ("--remove", public_of(locked.keys["escrow"]))
+    file = locked.made["file"]
+    answer = server.obms("backup", "rekey", file, *gone, "--json", **locked.opened_by("operator"))
+    assert answer.code == 0, answer.err
+    assert answer.json[0]["file"] == f"{id}.2.{ending(locked)}"
+    assert theirs.read_bytes() == b"theirs"
+
+
 @pytest.fixture
 def copied(locked: Locked, tmp_path: Path) -> Path:
     """A store that holds the backup, and another one that is in it alone."""

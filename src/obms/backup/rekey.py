@@ -149,7 +149,7 @@ def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     if set(old.recipients) == set(recipients):
         return old.file
     chain = with_own_key(encrypting_to(backups.chain, recipients))
-    file = next_name(old.file, chain.ending)
+    file = _free_form(backups, old.file, chain.ending)
     mark = f".{file}{BEGUN_END}"
     backups.storage.put(mark, iter(()))
     try:
@@ -166,6 +166,15 @@ def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     backups.storage.remove(mark)
     remember_openers(backups, backups.storage, old.file, old.id)
     retire(backups, old.file)
+    return file
+
+
+def _free_form(backups: Backups, file: str, ending: str) -> str:
+    """The next form of this name that nothing has: what lies there is not written over."""
+    names = set(backups.storage.names())
+    file = next_name(file, ending)
+    while {file, file + MANIFEST_END} & names:
+        file = next_name(file, ending)
     return file
 
 
