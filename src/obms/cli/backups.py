@@ -158,7 +158,7 @@ def schedule(
     from obms.app import check_notices, open_drill_schedule, open_schedule, open_watch
     from obms.backup.child_run import drill_in_child, run_in_child
     from obms.backup.drill_report import last_drill_at
-    from obms.backup.keeper import keeping
+    from obms.backup.keeper import SCHEDULE, holding
     from obms.backup.schedule import OFF, Duty, end_with_input, keep_duties, last_run
     from obms.errors import ConfigurationError
 
@@ -167,7 +167,13 @@ def schedule(
         end_with_input()
     check_notices(settings)
     everything = make_backups(settings, logged=True)
-    look = keeping(everything, open_watch(settings, everything))
+    hold, watch = holding(everything.folder, SCHEDULE), open_watch(settings, everything)
+
+    def look() -> None:
+        hold()
+        watch()
+
+    hold()
     program = (sys.executable, "-m", "obms")
     runs = Duty(
         schedule=open_schedule(settings),
