@@ -10,17 +10,19 @@ import pytest
 from obms.app import open_hook
 from obms.backup.catalog import read_catalog
 from obms.backup.manifest import MANIFEST_END, VERDICT_END
+from obms.backup.rereading import reread
 from obms.backup.run import Run, failure
 from obms.backup.run import run as run_once
 from obms.backup.signing import Signer
 from obms.backup.storage import Folder
 from obms.backup.stores import Store, Stores, open_store
 from obms.databases import Chunks
-from obms.errors import StoreRefused
-from tests.backup.conftest import Backed, found, manifest_of
+from obms.errors import StoreRefused, Unreadable
+from tests.backup.conftest import Backed, Noted, found, manifest_of
 from tests.backup.test_copies import locking_bucket
 from tests.backup.test_damage import flip
 from tests.deployment import Answer, Deployment
+from tests.real_faults import bound_by_modes
 from tests.s3_server import S3Server
 
 
@@ -95,6 +97,27 @@ def test_an_encrypted_one_is_read_again_without_a_private_key(sqlite: Deployment
     flip(sqlite.backup_dir / first["file"], 500)
     assert [run(sqlite, "").code for _ in range(4)] == [0, 5, 0, 0]
     assert found(sqlite, first["id"]).state == "bad"
+
+
+def test_an_image_that_cannot_be_read_is_told_and_not_judged(backed_sqlite: Backed, noted: Noted) -> None:
+    server, made = backed_sqlite
+    backups = replace(server.backups, notify=noted)
+    (server.backup_dir / made["file"]).chmod(0)
+    with bound_by_modes():
+        assert isinstance(reread(backups, set()), Unreadable)
+    (event,) = noted.named("backup.reread")
+    assert (event.ok, event.facts["file"]) == (False, made["file"])
+    assert found(server, made["id"]).state == "proven"
+
+
+@pytest.mark.parametrize(
+    "told", ['{"backup folder": {"reread": "junk"}}', '{"backup folder": {"reread": 5}}', "x"]
+)
+def test_counters_that_tell_no_turn_stop_no_reading(backed_sqlite: Backed, noted: Noted, told: str) -> None:
+    server, made = backed_sqlite
+    (server.backup_dir / "counters.json").write_text(told)
+    assert reread(replace(server.backups, notify=noted), set()) is None
+    assert noted.named("backup.reread")[0].facts["file"] == made["file"]
 
 
 @dataclass(slots=True)
