@@ -17,7 +17,8 @@ class Proxy:
 
     `cut_after`: the bytes a connection may send before it is cut; `cuts` how many are.
     `stall_after`: the bytes it may send before nothing moves any more. `flip`: the last
-    byte of each large piece that comes back is changed.
+    byte of each large piece that comes back is changed. `delay`: the seconds that a piece
+    is on its way to the target.
     """
 
     target: int
@@ -26,7 +27,9 @@ class Proxy:
     cuts: int = 1_000_000
     stall_after: int | None = None
     flip: bool = False
+    delay: float = 0.0
     sent: int = 0
+    connections: int = 0
     stalled: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -38,6 +41,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                self.connections += 1
                 threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
@@ -52,6 +56,7 @@ class Proxy:
         while piece := client.recv(PIECE):
             passed += len(piece)
             self.sent += len(piece)
+            self.ended.wait(self.delay)
             if self.stall_after is not None and passed > self.stall_after:
                 self.stalled.set()
                 self.ended.wait()

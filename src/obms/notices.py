@@ -28,6 +28,7 @@ TITLES: Mapping[str, str] = {
     "backup.removal_held": "no backup is removed: the newest shrank, or the clock leaped",
     "backup.removal_refused": "a store does not let what is too old be removed",
     "backup.removal_failed": "what is too old could not be removed from a store",
+    "backup.reread": "an older backup, read again, is not what it was",
     "backup.copy_unswept": "what a killed run left in a store could not be removed",
     "backup.rekeyed": "not every backup could be encrypted to the new keys",
     "backup.stale": "there is no fresh proven backup",

@@ -13,8 +13,10 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import open_store
 from obms.backup.trust import Accepted
-from obms.errors import BackupNotFound, KeyMissing
+from obms.databases import Chunks
+from obms.errors import BackupNotFound, KeyMissing, StorageFailed
 from tests.backup.test_manifest import MANIFEST, OTHER, SIGNER, VERDICT
+from tests.proxy import proxy_to
 from tests.real_faults import bound_by_modes
 from tests.s3_server import BUCKET, S3Server
 
@@ -57,6 +59,61 @@ def test_it_lists_the_newest_first(shelf: Shelf) -> None:
         files[2],
         files[0],
     ]
+
+
+class Watched(Folder):
+    """A folder that notes what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read: list[str] = []
+
+    def get(self, name: str) -> Chunks:
+        self.read.append(name)
+        return super().get(name)
+
+
+def test_the_newest_proven_one_is_found_without_reading_those_before_it(shelf: Shelf) -> None:
+    for days in range(5):
+        shelf.add(days)
+    newest = shelf.add(5)
+    watched = Watched(shelf.path)
+    assert find(watched, "latest", SIGNER.public).file == newest
+    assert watched.read == [newest + MANIFEST_END, newest + VERDICT_END]
+
+
+def test_the_catalogue_of_a_store_that_is_far_away_is_asked_for_many_at_a_time(
+    shelf: Shelf, s3: S3Server
+) -> None:
+    files = [shelf.add(days) for days in range(20)]
+    damaged = files[7] + MANIFEST_END
+    shelf.folder.put(damaged, iter((b"junk",)))
+    place = f"{BUCKET}/{uuid4().hex}"
+    near = open_store(s3.url(place), s3.credentials).storage
+    for name in shelf.folder.names():
+        near.put(name, shelf.folder.get(name))
+    with proxy_to(s3.port) as proxy:
+        proxy.delay = 0.05
+        far = open_store(s3.url(place, endpoint=proxy.endpoint), s3.credentials).storage
+        listed = list(read_catalog(far, SIGNER.public))
+    assert listed == list(read_catalog(shelf.folder, SIGNER.public))
+    assert [backup.state for backup in listed].index("damaged") == 12
+    assert proxy.connections > 5
+
+
+def test_a_store_that_fails_while_its_catalogue_is_read_is_told(shelf: Shelf, s3: S3Server) -> None:
+    for days in range(20):
+        shelf.add(days)
+    with proxy_to(s3.port) as proxy:
+        url = s3.url(f"{BUCKET}/{uuid4().hex}", endpoint=proxy.endpoint)
+        store = open_store(url, s3.credentials).storage
+        for name in shelf.folder.names():
+            store.put(name, shelf.folder.get(name))
+        catalog = read_catalog(store, SIGNER.public)
+        next(catalog)
+        proxy.cut_after = 0
+        with pytest.raises(StorageFailed, match=f"s3://{BUCKET}"):
+            list(catalog)
 
 
 def test_a_backup_that_is_proven_says_so(shelf: Shelf) -> None:

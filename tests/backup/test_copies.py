@@ -366,12 +366,19 @@ def test_the_uploads_of_others_below_the_prefix_go_on(server: Deployment, s3: S3
     assert {name for name, _ in s3.requests(place).uploads()} == theirs
 
 
-def test_a_locked_copy_can_be_removed_by_nobody(server: Deployment, s3: S3Server) -> None:
+def locking_bucket(s3: S3Server) -> str:
+    """A new bucket with Object Lock."""
     bucket = f"locked-{uuid4().hex[:8]}"
     open_store(s3.url(bucket), s3.credentials).storage.put("a", iter(()))
     requests = s3.requests(bucket)
     requests._send("PUT", "", {"versioning": ""}, f"<VersioningConfiguration {XMLNS}>{ON}".encode())
     requests._send("PUT", "", {"object-lock": ""}, f"<ObjectLockConfiguration {XMLNS}>{LOCK}".encode())
+    return bucket
+
+
+def test_a_locked_copy_can_be_removed_by_nobody(server: Deployment, s3: S3Server) -> None:
+    bucket = locking_bucket(s3)
+    requests = s3.requests(bucket)
     pinned = server.made_backup()["id"]
     assert server.obms("backup", "pin", pinned).code == 0
     answer = run(server, s3.url(bucket, "lock_days=30"))

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from obms.backup.manifest import MANIFEST_END, Manifest
+from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.run import run as run_once
 from obms.backup.signing import Signer
 from obms.backup.storage import Folder
-from obms.backup.stores import Store, Stores, join_name
+from obms.backup.stores import Options, Store, Stores, join_name
 from obms.databases import Chunks
 from tests.backup.conftest import Backed, manifest_of
 from tests.backup.test_damage import flip
@@ -55,15 +55,47 @@ def test_k5_the_backup_of_another_server_is_not_taken_for_the_copy_of_ours(
         assert Path(f"{place / made['file']}{MANIFEST_END}").read_bytes() == theirs
 
 
+def cut_both(image: Path) -> None:
+    os.truncate(image, 5000)
+    os.truncate(f"{image}{MANIFEST_END}", 100)
+
+
+def cut_alone(image: Path, size: int = 5000, end: str = MANIFEST_END) -> None:
+    os.truncate(image, size)
+    Path(f"{image}{end}").unlink()
+
+
+def add_to(image: Path) -> None:
+    with image.open("ab") as file:
+        file.write(b"more")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda image: os.truncate(image, 5000),
         lambda image: os.truncate(image, 0),
+        add_to,
+        cut_both,
+        cut_alone,
+        lambda image: cut_alone(image, size=0),
+        lambda image: cut_alone(image, end=VERDICT_END),
+        Path.unlink,
         lambda image: Path(f"{image}{MANIFEST_END}").write_bytes(b"junk"),
         lambda image: os.truncate(f"{image}{MANIFEST_END}", 100),
     ],
-    ids=["an image cut off", "an empty image", "a manifest that is junk", "a manifest cut off"],
+    ids=[
+        "an image cut off",
+        "an empty image",
+        "an image with something added",
+        "both cut off",
+        "an image cut off without manifest",
+        "an empty image without manifest",
+        "an image cut off without verdict",
+        "a missing image",
+        "a manifest that is junk",
+        "a manifest cut off",
+    ],
 )
 def test_k5_a_copy_that_was_damaged_in_the_store_is_made_anew(
     backed_sqlite: Backed, place: Path, damage: Callable[[Path], object]
@@ -78,6 +110,18 @@ def test_k5_a_copy_that_was_damaged_in_the_store_is_made_anew(
     for end in ("", MANIFEST_END):
         name = f"{made['file']}{end}"
         assert (place / name).read_bytes() == (server.backup_dir / name).read_bytes()
+
+
+def test_k5_an_image_cut_off_differently_is_that_of_another(backed_sqlite: Backed, place: Path) -> None:
+    server, made = backed_sqlite
+    assert run(server, place).code == 0
+    cut_alone(place / made["file"])
+    flip(place / made["file"], 4000)
+    theirs = (place / made["file"]).read_bytes()
+    answer = run(server, place)
+    assert answer.code == 9
+    assert f"another object {made['file']}" in answer.err
+    assert (place / made["file"]).read_bytes() == theirs
 
 
 @dataclass(slots=True)
@@ -99,7 +143,8 @@ def test_what_a_complete_store_holds_is_compared_without_reading_it(
     server, _ = backed_sqlite  # the oldest one is read, for the journal's sake
     before = run(server, place).json["id"]
     storage = Counted(place)
-    stores = Stores(configured=(Store(name=place.as_uri(), storage=storage),))
+    store = Store(name=place.as_uri(), storage=storage, options=Options(scrub=0))
+    stores = Stores(configured=(store,))
     done = run_once(replace(server.backups, stores=stores))
     assert done.copies[0].copied == (done.manifest.id,)
     assert storage.read

@@ -12,9 +12,10 @@ import pytest
 
 from obms.backup.catalog import read_catalog
 from obms.backup.prune import REMOVING_END
-from obms.backup.rekey import rekey
+from obms.backup.rekey import rekey, rekey_store
 from obms.backup.run import clean_up
 from obms.backup.storage import Folder
+from obms.backup.stores import Store
 from obms.databases import Chunks
 from tests.backup.conftest import found, images, manifest_of
 from tests.backup.test_damage import flip
@@ -115,6 +116,102 @@ def test_with_options_each_keeps_its_own_recipients_whatever_the_settings_say(lo
     assert rekeyed("--add", stranger, settings=escrow) == {operator, stranger}
     assert rekeyed("--remove", escrow, settings=escrow) == {operator, stranger}
     assert rekeyed(settings=both) == {operator, escrow}
+
+
+def test_a_file_that_has_the_name_of_the_new_form_is_not_written_over(locked: Locked) -> None:
+    server, id = locked.server, locked.made["id"]
+    theirs = server.backup_dir / f"{id}.1.{ending(locked)}"
+    theirs.write_bytes(b"theirs")
+    gone = ("--remove", public_of(locked.keys["escrow"]))
+    file = locked.made["file"]
+    answer = server.obms("backup", "rekey", file, *gone, "--json", **locked.opened_by("operator"))
+    assert answer.code == 0, answer.err
+    assert answer.json[0]["file"] == f"{id}.2.{ending(locked)}"
+    assert theirs.read_bytes() == b"theirs"
+
+
+@pytest.fixture
+def copied(locked: Locked, tmp_path: Path) -> Path:
+    """A store that holds the backup, and another one that is in it alone."""
+    place = tmp_path / "copies"
+    locked.server.environment["BACKUP_STORES"] = str(place)
+    alone = locked.server.made_backup()
+    for path in locked.server.backup_dir.glob(f"{alone['file']}*"):
+        path.unlink()
+    return place
+
+
+def test_what_a_store_holds_for_a_removed_key_is_told_and_replaced_when_asked(
+    locked: Locked, copied: Path
+) -> None:
+    server, old = locked.server, locked.made["file"]
+    there = {path.name for path in copied.glob("*.age")}
+    (alone,) = there - {old}
+    escrow = public_of(locked.keys["escrow"])
+    answer = server.obms("backup", "rekey", "--all", "--remove", escrow, **locked.opened_by("operator"))
+    assert answer.code == 0, answer.err
+    assert f"{copied.as_uri()} still holds 2 for the old keys: {alone}, {old}" in answer.err
+    command = ("backup", "rekey", "--store", str(copied))
+    assert f"`obms backup rekey --store {copied.as_uri()}`" in answer.err
+    assert server.obms(*command, "--add", escrow).code == 2
+    done = server.obms(*command, "--json")
+    assert (done.code, done.json) == (0, [old])
+    new = found(server, locked.made["id"]).file
+    assert {path.name for path in copied.glob("*.age")} == {alone, new}
+    assert not list(copied.glob(f"{old}*"))
+    assert {backup.state for backup in read_catalog(Folder(copied), server.backups.trusted)} == {"proven"}
+    named = server.obms("backup", "rekey", new, "--remove", escrow, **locked.opened_by("operator"))
+    assert "still holds" not in named.err
+    assert "no old ones" in server.obms(*command).out
+
+
+class Interrupted(Folder):
+    """A folder where a removal is cut short, once the manifest is gone."""
+
+    def remove(self, name: str) -> None:
+        if name.endswith(".age"):
+            raise KeyboardInterrupt
+        super().remove(name)
+
+
+def test_k8_killed_while_a_store_gets_the_new_forms_a_second_call_ends_it(
+    locked: Locked, copied: Path
+) -> None:
+    server, old = locked.server, locked.made["file"]
+    gone = ("--remove", public_of(locked.keys["escrow"]))
+    assert server.obms("backup", "rekey", "--all", *gone, **locked.opened_by("operator")).code == 0
+    with pytest.raises(KeyboardInterrupt):
+        rekey_store(server.backups, Store(name=copied.as_uri(), storage=Interrupted(copied)))
+    assert (copied / old).exists()
+    assert server.obms("backup", "verify", "latest", "--store", str(copied), "--level", "intact").code in (
+        0,
+        10,
+    )
+    assert server.obms("backup", "rekey", "--store", str(copied)).code == 0
+    assert not list(copied.glob(f"*{old}*"))
+
+
+def test_a_store_that_does_not_answer_stops_no_rekeying(locked: Locked, tmp_path: Path) -> None:
+    server = locked.server
+    server.environment["BACKUP_STORES"] = str(tmp_path / ("x" * 300))
+    gone = ("--remove", public_of(locked.keys["escrow"]))
+    answer = server.obms("backup", "rekey", "--all", *gone, **locked.opened_by("operator"))
+    assert answer.code == 0, answer.err
+    assert "is not known now" in answer.err
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_copy_whose_only_key_is_removed_is_told_of(locked: Locked) -> None:
+    server = locked.server
+    operator, escrow = (public_of(locked.keys[name]) for name in ("operator", "escrow"))
+    only = {"BACKUP_AGE_RECIPIENTS": operator}
+    alone = server.obms("backup", "run", "--json", **only).json
+    for path in server.backup_dir.glob(f"{alone['file']}*"):
+        path.unlink()
+    assert {escrow, operator} == set(manifest_of(server, locked.made["id"]).recipients)
+    answer = server.obms("backup", "rekey", "--all", "--remove", operator, **locked.opened_by("escrow"))
+    assert answer.code == 0, answer.err
+    assert alone["file"] in answer.err
 
 
 def test_a_key_that_is_none_is_told_before_a_backup_is_touched(locked: Locked) -> None:

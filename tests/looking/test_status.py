@@ -12,7 +12,7 @@ import pytest
 
 from obms.app import open_scene
 from obms.backup.counters import FILE
-from obms.backup.keeper import keeping
+from obms.backup.keeper import SCHEDULE, holding, is_held
 from obms.backup.run import RECORD
 from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import SIDE_FILES
@@ -21,6 +21,7 @@ from obms.looking.status import read_status
 from tests.backup.conftest import execute
 from tests.deployment import Deployment
 from tests.listening import listening
+from tests.real_faults import bound_by_modes
 
 WELL = {
     "BACKUP_SCHEDULE": "0 0 * * *",
@@ -248,9 +249,9 @@ def at(server: Deployment, ahead: timedelta) -> Mapping[str, Finding]:
 
 
 def test_a_clock_years_behind_is_said_in_words(well_sqlite: Deployment) -> None:
-    found = at(well_sqlite, timedelta(days=-3650))["newest proven backup"]
+    found = at(well_sqlite, timedelta(days=-3650, hours=-12))["newest proven backup"]
     assert found.light == "red"
-    assert "made 3649 days, 23:" in found.detail
+    assert "made 3650 days, 1" in found.detail
     assert "ahead of this machine's clock" in found.detail
     assert found.mend == "`timedatectl set-ntp true`"
 
@@ -264,10 +265,10 @@ def test_a_schedule_that_nobody_keeps_is_found_once_a_run_is_overdue(well_sqlite
     late = timedelta(days=2)
     found = at(well_sqlite, late)["next run"]
     assert (found.light, found.mend) == ("yellow", "`obms backup schedule`")
-    backups = well_sqlite.backups
-    keeping(replace(backups, clock=lambda: backups.clock() + late), lambda: None)
+    hold = holding(well_sqlite.backup_dir, SCHEDULE)
+    assert hold()
     assert at(well_sqlite, late)["next run"].light == "green"
-    assert at(well_sqlite, 2 * late)["next run"].light == "yellow"
+    assert hold()  # to be looked at loses nothing
 
 
 def test_the_process_that_keeps_the_schedule_is_seen(sqlite: Deployment) -> None:
@@ -277,7 +278,19 @@ def test_the_process_that_keeps_the_schedule_is_seen(sqlite: Deployment) -> None
         assert command.stderr is not None
         assert any("schedule.next" in line for line in command.stderr)
         assert of(sqlite, "next run")["light"] == "green"
-        command.terminate()
+        assert not holding(sqlite.backup_dir, SCHEDULE)()
+        command.kill()
+    assert of(sqlite, "next run")["light"] == "yellow"
+    assert holding(sqlite.backup_dir, SCHEDULE)()
+
+
+def test_what_may_not_be_looked_at_is_not_seen_to_be_held(tmp_path: Path) -> None:
+    hold = holding(tmp_path, SCHEDULE)
+    assert hold()
+    assert is_held(tmp_path, SCHEDULE)
+    (tmp_path / SCHEDULE).chmod(0)
+    with bound_by_modes():
+        assert not is_held(tmp_path, SCHEDULE)
 
 
 def empty(path: Path) -> None:

@@ -1,9 +1,12 @@
 """The catalogue: it is the manifests that lie beside the images, read anew each time."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Signature, Verdict
@@ -101,19 +104,46 @@ class Backup:
 def read_catalog(storage: Storage, trusted: str | None) -> Iterator[Backup]:
     """Every backup, newest first, read as it is asked for; what is damaged or lacks its manifest is named.
 
+    Of a storage that is far away, some are read ahead.
     Only verdicts signed with the `trusted` key make a backup proven; with None there is no such key.
     """
     sizes = storage.sizes()
     images = {name for name in sizes if IMAGE.fullmatch(name)}
     images |= {name.removesuffix(MANIFEST_END) for name in sizes if _is_manifest(name)}
-    for name in sorted(images, key=_stamp, reverse=True):
-        try:
-            backup = _read_backup(storage, name, sizes)
-        except BackupNotFound:  # removed since the names were read
-            continue
-        except Unreadable as error:  # one that cannot be read hides no other
-            backup = replace(_unread(name), problem=str(error))
-        yield replace(backup, trusted=trusted)
+    newest_first = sorted(images, key=_stamp, reverse=True)
+    for backup in _read_ahead(partial(_listed, storage, sizes), newest_first, storage.at_once):
+        if backup is not None:
+            yield replace(backup, trusted=trusted)
+
+
+def _read_ahead(
+    read: Callable[[str], Backup | None], names: Iterable[str], at_once: int
+) -> Iterator[Backup | None]:
+    """What `read` gives for each name, in their order, while so many are being read."""
+    if at_once == 1:
+        yield from map(read, names)
+        return
+    pool = ThreadPoolExecutor(at_once)
+    begun: deque[Future[Backup | None]] = deque()
+    try:
+        for name in names:
+            begun.append(pool.submit(read, name))
+            if len(begun) == at_once:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:  # what was asked for in vain is not waited for
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _listed(storage: Storage, sizes: Mapping[str, int], name: str) -> Backup | None:
+    """The backup as the catalogue has it; None where it was removed since the names were read."""
+    try:
+        return _read_backup(storage, name, sizes)
+    except BackupNotFound:
+        return None
+    except Unreadable as error:  # one that cannot be read hides no other
+        return replace(_unread(name), problem=str(error))
 
 
 def oldest(storage: Storage, trusted: str | None) -> Backup | None:
@@ -121,6 +151,19 @@ def oldest(storage: Storage, trusted: str | None) -> Backup | None:
     sizes = storage.sizes()
     first = min((name for name in sizes if IMAGE.fullmatch(name)), key=_stamp, default=None)
     return None if first is None else replace(_read_backup(storage, first, sizes), trusted=trusted)
+
+
+def next_older(
+    storage: Storage, trusted: str | None, file: str | None, passed_over: Container[str]
+) -> Backup | None:
+    """The last one that was made before this file, or else the newest of all, but those passed over."""
+    sizes = storage.sizes()
+    images = sorted((name for name in sizes if IMAGE.fullmatch(name) and name not in passed_over), key=_stamp)
+    turn = _stamp(file) if file and IMAGE.fullmatch(file) else None
+    older = [image for image in images if turn is not None and _stamp(image) < turn]
+    following = next(iter([*older[-1:], *images[-1:]]), None)
+    backup = _listed(storage, sizes, following) if following else None
+    return replace(backup, trusted=trusted) if backup else None
 
 
 def _stamp(file: str) -> Place:
@@ -209,7 +252,7 @@ def read_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
 
 def find(storage: Storage, name: str, trusted: str | None, *, accepted: Accepted = NOTHING_MORE) -> Backup:
     """The backup of this id or file name, or the newest proven one for `latest`; else BackupNotFound."""
-    catalog = list(read_catalog(storage, trusted))
+    catalog = read_catalog(storage, trusted)
     if name == "latest":
         return _latest(catalog, accepted)
     found = next((backup for backup in catalog if name in (backup.id, backup.file)), None)
@@ -218,19 +261,22 @@ def find(storage: Storage, name: str, trusted: str | None, *, accepted: Accepted
     return found
 
 
-def _latest(catalog: list[Backup], accepted: Accepted) -> Backup:
+def _latest(catalog: Iterable[Backup], accepted: Accepted) -> Backup:
     """The newest proven one; where none is, the newest of those that another key's holder calls proven."""
-    if not catalog:
+    passed = []
+    for backup in catalog:
+        if backup.proven:
+            return backup
+        passed.append(backup)
+    if not passed:
         raise BackupNotFound(name="latest")
-    anybody = Accepted(not_signed=True, other_key=True)
-    claimed = None
-    for allowed in (NOTHING_MORE, accepted, anybody):
-        claimed = next((backup for backup in catalog if backup.counts_as_proven(allowed)), None)
-        if claimed is not None and allowed is not anybody:
+    for allowed in (accepted, Accepted(not_signed=True, other_key=True)):
+        claimed = next((backup for backup in passed if backup.counts_as_proven(allowed)), None)
+        if claimed is not None and allowed is accepted:
             return claimed
     if claimed is not None and claimed.signature is not None:
         raise refusal(claimed.file, claimed.signature)
-    hint = f"None of {len(catalog)} is proven. `obms backup verify {catalog[0].id}` judges the newest."
+    hint = f"None of {len(passed)} is proven. `obms backup verify {passed[0].id}` judges the newest."
     raise BackupNotFound(name="latest", hint=hint)
 
 

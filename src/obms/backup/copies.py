@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,13 +10,14 @@ from functools import partial
 from typing import TypeVar
 
 from obms.backup import Backups
-from obms.backup.catalog import IMAGE, read_catalog
+from obms.backup.catalog import IMAGE, Backup, read_catalog, read_verdict
 from obms.backup.counters import complete_at
-from obms.backup.create import BEGUN_END, Meter
+from obms.backup.create import BEGUN_END
 from obms.backup.forget import carry_pins, place_of, unwanted
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.prove import prove
 from obms.backup.prune import retain
+from obms.backup.rereading import is_whole, paced, reread
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
 from obms.backup.trust import Accepted
@@ -110,16 +111,11 @@ def _serve(backups: Backups, store: Store) -> Copy:
     copied: list[Manifest] = []
     errors: list[ObmsError] = []
     try:
-        owed = _patiently(store, lambda: list(_owed(backups, store)))
-        _sweep(backups, store)
-        for manifest in owed:
-            try:
-                _patiently(store, partial(_copy, backups, store, manifest))
-                copied.append(manifest)
-            except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
-                errors.append(error)  # of this backup alone: the others go on
-                if isinstance(error, BackupDamaged):
-                    _judge_again(backups, manifest)
+        _send_owed(backups, store, copied, errors)
+        rotten = _reread(backups, store, {manifest.file for manifest in copied})
+        if rotten:
+            errors += rotten
+            _send_owed(backups, store, copied, errors)
         _patiently(store, partial(carry_pins, backups, store))
     except StorageFailed as error:
         errors.append(error)
@@ -129,12 +125,33 @@ def _serve(backups: Backups, store: Store) -> Copy:
         seconds=round(time.monotonic() - started, 3),
         bytes=sum(manifest.bytes for manifest in copied),
         copied=tuple(manifest.id for manifest in copied),
-        error="; ".join(map(str, errors)) or None,
+        error="; ".join(dict.fromkeys(map(str, errors))) or None,
         hint=next((error.hint for error in errors if _stays(error)), None),
     )
     facts = {"store": copy.store, "copied": len(copied), "bytes": copy.bytes, "seconds": copy.seconds}
     backups.notify(Event(name="backup.copied", ok=copy.ok, facts=facts | {"error": copy.error}))
     return copy
+
+
+def _send_owed(backups: Backups, store: Store, copied: list[Manifest], errors: list[ObmsError]) -> None:
+    """Send what the store lacks, and tell which; what fails of one backup alone stops no other."""
+    owed = _patiently(store, lambda: list(_owed(backups, store)))
+    _sweep(backups, store)
+    for manifest in owed:
+        try:
+            _patiently(store, partial(_copy, backups, store, manifest))
+            copied.append(manifest)
+        except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
+            errors.append(error)
+            if isinstance(error, BackupDamaged):
+                _judge_again(backups, manifest)
+
+
+def _reread(backups: Backups, store: Store, sent: set[str]) -> Sequence[ObmsError]:
+    """Read older copies again, as many as the store's URL says; what was sent now was read back."""
+    turns = range(store.options.scrub)
+    found = [_patiently(store, partial(reread, backups, sent, store)) for _ in turns]
+    return [error for error in found if error is not None]
 
 
 def _judge_again(backups: Backups, manifest: Manifest) -> None:
@@ -172,7 +189,7 @@ def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
         for backup in read_catalog(backups.storage, backups.trusted)
         if backup.manifest is not None
         and backup.counts_as_proven(believed)
-        and not _is_held(store, backup.manifest, there, complete)
+        and not _is_held(store, backup, there, complete)
     ]
     refused = unwanted(backups, store, lacking) if lacking else frozenset()
     for backup in lacking:
@@ -180,17 +197,28 @@ def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
             yield backup.manifest
 
 
-def _is_held(store: Store, manifest: Manifest, there: Mapping[str, int], complete: float) -> bool:
+def _is_held(store: Store, backup: Backup, there: Mapping[str, int], complete: float) -> bool:
     """Whether the store holds this very backup, as far as can be told without reading its image.
 
     A name is not enough: another server's backup of the same second has the same. What was there when
     the store was last `complete` is compared by the sizes of its listing, which is no request more.
     """
+    manifest, verdict = backup.manifest, backup.verdict
+    assert manifest is not None
+    assert verdict is not None
     name, mine = manifest.file + MANIFEST_END, manifest.to_bytes()
     sizes = {manifest.file: manifest.bytes, name: len(mine)}
     if manifest.file + VERDICT_END not in there or any(there.get(each) != sizes[each] for each in sizes):
         return False
+    if there[manifest.file + VERDICT_END] != len(verdict.to_bytes()) and _is_bad(store, manifest):
+        return False
     return manifest.ended_at.timestamp() <= complete or _read(store.storage, name) == mine
+
+
+def _is_bad(store: Store, manifest: Manifest) -> bool:
+    """Whether the copy was judged there, and turned down; what is no verdict vouches for nothing."""
+    verdict = read_verdict(store.storage, manifest)
+    return verdict is None or verdict.outcome == "bad"
 
 
 def lacked(backups: Backups) -> Mapping[str, str]:
@@ -221,11 +249,12 @@ def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
     storage, file, now = store.storage, manifest.file, backups.clock()
     mine, there = manifest.to_bytes(), set(storage.names())
     kept = _read(storage, file + MANIFEST_END) if file + MANIFEST_END in there else None
-    whole = file in there and _is_whole(store, manifest)
-    if kept not in (None, mine) and not (whole and _is_junk(kept)):
+    whole = file in there and is_whole(storage, manifest, store.options.rate_limit)
+    ours = whole or kept == mine or (file in there and _is_beginning(backups, store, file))
+    if kept not in (None, mine) and not (ours and _is_junk(kept)):
         raise AlreadyThere(name=file + MANIFEST_END, store=store.name)
     if not whole:
-        _send(backups, store, manifest, there)
+        _send(backups, store, manifest, there, ours=ours)
     _lock_image(store, manifest, now, committed=kept is not None)
     if kept != mine:
         _put_new(store, file + MANIFEST_END, mine, replace=kept is not None)
@@ -234,6 +263,19 @@ def _copy(backups: Backups, store: Store, manifest: Manifest) -> None:
     store.lock(file + VERDICT_END, now)
     with suppress(StoreRefused):  # a mark that may not be removed does no harm
         storage.remove(_mark_of(file))
+
+
+def _is_beginning(backups: Backups, store: Store, file: str) -> bool:
+    """Whether the image there is ours as far as it goes: it was cut off, whatever became of its manifest."""
+    here, there = backups.storage.get(file), store.storage.get(file)
+    rest = b""
+    for chunk in paced(there, store.options.rate_limit):
+        while len(rest) < len(chunk) and (more := next(here, b"")):
+            rest += more
+        if not rest.startswith(chunk):
+            return False
+        rest = rest[len(chunk) :]
+    return True
 
 
 def _is_junk(kept: bytes | None) -> bool:
@@ -245,19 +287,19 @@ def _is_junk(kept: bytes | None) -> bool:
     return False
 
 
-def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[str]) -> None:
-    """Send the image, and read it back.
+def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[str], *, ours: bool) -> None:
+    """Send the image, and read it back; what lies there is replaced if it is `ours`, or a mark says so.
 
     A mark with the manifest's fingerprint goes before: of two servers that share a prefix by mistake
     and make a backup in the same second, one is refused and nothing is overwritten.
     """
     storage, file, mark = store.storage, manifest.file, _mark_of(manifest.file)
-    if file in there and file + MANIFEST_END not in there and mark not in there:
+    if file in there and not ours and mark not in there:
         raise AlreadyThere(name=file, store=store.name)
     _put_new(store, mark, manifest.fingerprint.encode())
-    image = _paced(_checked(backups.storage.get(file), manifest), store.options.rate_limit)
+    image = paced(_checked(backups.storage.get(file), manifest), store.options.rate_limit)
     storage.put(file, image, replace=file in there)
-    if not _is_whole(store, manifest):
+    if not is_whole(storage, manifest, store.options.rate_limit):
         storage.remove(file)
         raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
 
@@ -275,16 +317,6 @@ def _lock_image(store: Store, manifest: Manifest, now: datetime, *, committed: b
 
 def _mark_of(file: str) -> str:
     return f".{file}{BEGUN_END}"
-
-
-def _is_whole(store: Store, manifest: Manifest) -> bool:
-    """Whether what the store gives back is what the manifest says: its own word for it is not asked."""
-    if store.storage.size(manifest.file) != manifest.bytes:
-        return False
-    meter = Meter()
-    for _ in _paced(meter.measure(store.storage.get(manifest.file)), store.options.rate_limit):
-        continue
-    return (meter.bytes, meter.sha256) == (manifest.bytes, manifest.sha256)
 
 
 def _put_new(store: Store, name: str, data: bytes, *, replace: bool = False) -> None:
@@ -309,13 +341,3 @@ def _checked(chunks: Chunks, manifest: Manifest) -> Chunks:
         yield chunk
     if (size, sha256.hexdigest()) != (manifest.bytes, manifest.sha256):
         raise BackupDamaged(name=manifest.file, detail="it is not what its manifest says, and was not copied")
-
-
-def _paced(chunks: Chunks, rate: int | None) -> Chunks:
-    """The same bytes, on average no faster than `rate` bytes a second."""
-    started, passed = time.monotonic(), 0
-    for chunk in chunks:
-        yield chunk
-        passed += len(chunk)
-        if rate:
-            time.sleep(max(0.0, passed / rate - (time.monotonic() - started)))

@@ -16,6 +16,7 @@ FILE = "counters.json"
 RUNS, FAILURES, REFUSALS, UNDELIVERED = "runs", "failures", "refusals", "undelivered_notices"
 STORE = "store "  # before the name of a store
 JOURNAL = "journal "  # likewise: how much of each of its files the store holds
+HERE = "backup folder"
 NOTICE = "notice "  # before the name of a place that is told
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
 NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
@@ -29,7 +30,7 @@ def counting(folder: Path, clock: Clock, report: Hook) -> Hook:
     """
 
     def count(event: Event) -> None:
-        raised, kept = _of(event, clock())
+        raised, kept = _raised(event), _kept(event, clock())
         if not raised and not kept:
             return
         try:
@@ -71,21 +72,40 @@ def _sizes(told: object) -> dict[str, int]:
     )
 
 
-def _of(event: Event, now: datetime) -> tuple[tuple[str, ...], dict[str, Any]]:
+def last_reread(folder: Path, store: str | None) -> str | None:
+    """The image that was read again last, in this store or here; None if none ever was."""
+    told = read_counters(folder).get(_key(store), {}).get("reread")
+    return told if isinstance(told, str) else None
+
+
+def _key(store: object) -> str:
+    return f"{STORE}{store}" if store else HERE
+
+
+def _raised(event: Event) -> tuple[str, ...]:
     if event.name == "backup.run":
-        return ((RUNS,) if event.ok else (RUNS, FAILURES)), {}
-    if event.name == "backup.copied":
-        complete = {"complete_at": now.timestamp()} if event.ok else {}
-        return (), {f"{STORE}{event.facts.get('store')}": {"ok": event.ok, **complete}}
-    if event.name in ("journal.shipped", "journal.unshipped"):
-        held = {"held": event.facts["held"]} if event.ok else {}
-        return (), {f"{JOURNAL}{event.facts['store']}": {"ok": event.ok, **held}}
-    if event.name in RECOVERIES:
-        return (), {RECOVERIES[event.name]: {"at": now.timestamp(), "ok": event.ok, **_spans(event)}}
-    if event.name in ("notice.failed", "notice.delivered"):
-        newest = {f"{NOTICE}{event.facts.get('to')}": {"ok": event.ok, "at": now.timestamp()}}
-        return (() if event.ok else (UNDELIVERED,)), newest
-    return ((REFUSALS,) if event.name == "backup.refused" else ()), {}
+        return (RUNS,) if event.ok else (RUNS, FAILURES)
+    if event.name == "notice.failed":
+        return (UNDELIVERED,)
+    return (REFUSALS,) if event.name == "backup.refused" else ()
+
+
+def _kept(event: Event, now: datetime) -> dict[str, dict[str, Any]]:
+    at, facts = now.timestamp(), event.facts
+    match event.name:
+        case "backup.copied":
+            complete = {"complete_at": at} if event.ok else {}
+            return {_key(facts.get("store")): {"ok": event.ok, **complete}}
+        case "backup.reread":
+            return {_key(facts.get("store")): {"reread": facts.get("file"), "reread_at": at}}
+        case "journal.shipped" | "journal.unshipped":
+            held = {"held": facts["held"]} if event.ok else {}
+            return {f"{JOURNAL}{facts['store']}": {"ok": event.ok, **held}}
+        case "restore.done" | "drill.done":
+            return {RECOVERIES[event.name]: {"at": at, "ok": event.ok, **_spans(event)}}
+        case "notice.failed" | "notice.delivered":
+            return {f"{NOTICE}{facts.get('to')}": {"ok": event.ok, "at": at}}
+    return {}
 
 
 def _spans(event: Event) -> dict[str, object]:

@@ -1,42 +1,46 @@
-"""Whether a process keeps the schedule: a file that it touches each time it looks at the clock."""
+"""What one process does for a backup folder, and whether one does: it holds a lock that ends with it."""
 
-import os
+import fcntl
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from obms import private
-from obms.backup import Backups
 
-FILE = ".schedule"
-# The clock is looked at every half minute, also while a run is at work.
-FRESH = timedelta(minutes=3)
+SCHEDULE = ".schedule"  # held by the process that keeps the schedule
+WATCH = ".watch"  # held by the one that looks whether there is a fresh backup
 
 
-def keeping(backups: Backups, look: Callable[[], None]) -> Callable[[], None]:
-    """The same look, which leaves the mark; it is left at once, too."""
+def holding(folder: Path, name: str) -> Callable[[], bool]:
+    """Each time it is called it tells whether no other process holds `name`, and takes it if it is free.
 
-    def look_and_mark() -> None:
-        _mark(backups)
-        look()
+    It is held until the process ends, however that is. Where the folder takes no lock nobody holds it.
+    """
+    lock = FileLock(folder / name, timeout=0, fallback_to_soft=False, preserve_lock_file=True)
 
-    _mark(backups)
-    return look_and_mark
+    def hold() -> bool:
+        if lock.is_locked:
+            return True
+        try:
+            private.make_folder(folder)
+            lock.acquire()
+        except Timeout:
+            return False
+        except OSError:  # what is wrong with the folder, a run tells
+            return True
+        return True
+
+    return hold
 
 
-def is_kept(folder: Path, now: datetime) -> bool:
-    """Whether a process has looked at the clock just now."""
+def is_held(folder: Path, name: str) -> bool:
+    """Whether a process is seen to hold it; to ask takes no right to write there."""
     try:
-        touched = datetime.fromtimestamp((folder / FILE).stat().st_mtime, UTC)
-    except FileNotFoundError:
+        with (folder / name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or it may not be looked at
         return False
-    return abs(now - touched) < FRESH
-
-
-def _mark(backups: Backups) -> None:
-    now = backups.clock().timestamp()
-    with suppress(OSError):  # a run that is due tells what is wrong with the folder
-        private.make_folder(backups.folder)
-        (backups.folder / FILE).touch()
-        os.utime(backups.folder / FILE, (now, now))
+    return False

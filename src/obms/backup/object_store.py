@@ -27,6 +27,7 @@ from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, Storag
 OPENERS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 ENDPOINTS = {"gs": "base_url"}  # what a client calls the address of its server, where not `endpoint`
 AT_ONCE = 3  # parts on their way
+READS = 16  # small objects that are asked for at the same time: each takes as long as the way is
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 CONNECT = timedelta(seconds=10)
@@ -40,6 +41,8 @@ REFUSALS = re.compile(r"status code: (401|403|404)\b|Bulk delete .*\(code: (401|
 
 class ObjectStore:
     """Objects under one prefix of a bucket. Its names are flat: what lies deeper is not seen."""
+
+    at_once = READS
 
     def __init__(self, name: str, client: Any, part_size: int, requests: S3Requests | None = None) -> None:
         self.name = name
@@ -71,12 +74,16 @@ class ObjectStore:
             _Upload(self._client, name, self._part_size).send(chain((beginning,), chunks))
 
     def get(self, name: str) -> Chunks:
-        """In ranges, each a request that is tried again by itself; they are all of one version."""
+        """A small one by one request; else in ranges of one version, each tried again by itself."""
         with self._errors(name):
-            found = obstore.head(self._client, name)
-            for start in range(0, found["size"], self._part_size):
-                end = min(start + self._part_size, found["size"])
-                options = {"range": (start, end), "if_match": found["e_tag"]}
+            found = obstore.get(self._client, name)
+            size, version = found.meta["size"], found.meta["e_tag"]
+            if size <= self._part_size:
+                yield bytes(found.bytes())
+                return
+            del found  # its bytes are not waited for
+            for start in range(0, size, self._part_size):
+                options = {"range": (start, min(start + self._part_size, size)), "if_match": version}
                 yield bytes(obstore.get(self._client, name, options=options).bytes())  # type: ignore[arg-type]
 
     def size(self, name: str) -> int:

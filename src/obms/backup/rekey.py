@@ -1,11 +1,12 @@
 """Encrypting backups anew, to other recipients: the new image is read back before the old one goes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, find, next_name, read_catalog
 from obms.backup.codecs import Chain
+from obms.backup.copies import copy_to_stores, require_copied
 from obms.backup.create import BEGUN_END, Meter, sweep_uncommitted
 from obms.backup.encryption import (
     changed_recipients,
@@ -17,12 +18,15 @@ from obms.backup.encryption import (
 from obms.backup.lock import locked
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.prove import spool
+from obms.backup.prune import apply, sweep_removals
 from obms.backup.recipients import remember_openers
+from obms.backup.retain import Plan
 from obms.backup.source import require_whole
-from obms.backup.superseded import retire, sweep_superseded
+from obms.backup.stores import Store, Stores
+from obms.backup.superseded import retire, superseded, sweep_superseded
 from obms.backup.trust import check_signature, refusal
 from obms.databases import Chunks
-from obms.errors import BackupDamaged, ObmsError, StorageFailed
+from obms.errors import BackupDamaged, ConfigurationError, ObmsError, StorageFailed
 from obms.observe import Event
 
 
@@ -34,6 +38,15 @@ class Rekeyed:
     file: str
     changed: bool
     error: ObmsError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The copies in a store that are not encrypted as they are to be, by file; or why that is not known."""
+
+    store: str
+    files: tuple[str, ...] = ()
+    error: StorageFailed | None = None
 
 
 Wanted = Callable[[Manifest], tuple[str, ...]]
@@ -48,12 +61,7 @@ def rekey(
     nobody else loses or gains it. Killed at any moment it leaves each backup in its old form, in its
     new one, or in both; a second call ends it.
     """
-    settings = recipients_of(backups.chain)
-
-    def wanted(old: Manifest) -> tuple[str, ...]:
-        own = old.recipients if add or remove else ()
-        return changed_recipients(own or settings, add, remove)
-
+    wanted = _wanted(backups, add, remove)
     for public in (*add, *remove):
         read_recipient(public)  # one that is none is told before the first backup
     with locked(backups):
@@ -65,6 +73,54 @@ def rekey(
     failed = {one.id: str(one.error) for one in done if one.error}
     backups.notify(Event(name="backup.rekeyed", ok=not failed, facts={**facts, "failed": failed}))
     return done
+
+
+def _wanted(backups: Backups, add: Sequence[str], remove: Sequence[str]) -> Wanted:
+    settings = recipients_of(backups.chain)
+
+    def wanted(old: Manifest) -> tuple[str, ...]:
+        own = old.recipients if add or remove else ()
+        return changed_recipients(own or settings, add, remove)
+
+    return wanted
+
+
+def left_in_stores(
+    backups: Backups, ids: Container[str] | None, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> Iterator[Left]:
+    """What the stores still hold, of these or of all, that `rekey` told the same would encrypt anew."""
+    wanted = _wanted(backups, add, remove)
+    for store in backups.stores:
+        try:
+            catalog = list(read_catalog(store.storage, backups.trusted))
+        except StorageFailed as error:
+            yield Left(store=store.name, error=error)
+            continue
+        told = [backup.manifest for backup in catalog if backup.manifest and backup.signature == "ours"]
+        asked = [each for each in told if ids is None or each.id in ids]
+        files = tuple(each.file for each in asked if not _is_as(wanted, each))
+        if files:
+            yield Left(store=store.name, files=files)
+
+
+def _is_as(wanted: Wanted, manifest: Manifest) -> bool:
+    try:
+        return set(manifest.recipients) == set(wanted(manifest))
+    except ConfigurationError:  # who is to lose it is the only one who can open it
+        return False
+
+
+def rekey_store(backups: Backups, store: Store) -> tuple[str, ...]:
+    """Bring the new forms to a store, read back there, and remove the old ones; the files that are gone.
+
+    Killed at any moment it leaves a whole form of each backup; a second call ends it.
+    """
+    with locked(backups):
+        require_copied(copy_to_stores(replace(backups, stores=Stores(configured=(store,)))))
+        sweep_removals(store.storage, backups.trusted)
+        old = superseded(store.storage, backups.trusted)
+        removed = apply(store.storage, Plan(keep=(), remove=tuple(old), reasons={}))
+        return tuple(backup.file for backup in removed)
 
 
 def _all(backups: Backups) -> Iterator[Backup]:
@@ -93,7 +149,7 @@ def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     if set(old.recipients) == set(recipients):
         return old.file
     chain = with_own_key(encrypting_to(backups.chain, recipients))
-    file = next_name(old.file, chain.ending)
+    file = _free_form(backups, old.file, chain.ending)
     mark = f".{file}{BEGUN_END}"
     backups.storage.put(mark, iter(()))
     try:
@@ -110,6 +166,15 @@ def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     backups.storage.remove(mark)
     remember_openers(backups, backups.storage, old.file, old.id)
     retire(backups, old.file)
+    return file
+
+
+def _free_form(backups: Backups, file: str, ending: str) -> str:
+    """The next form of this name that nothing has: what lies there is not written over."""
+    names = set(backups.storage.names())
+    file = next_name(file, ending)
+    while {file, file + MANIFEST_END} & names:
+        file = next_name(file, ending)
     return file
 
 

@@ -19,6 +19,7 @@ from obms.backup.outdated import drop_outdated
 from obms.backup.prove import prove, sweep_spools
 from obms.backup.prune import Place, Retained, retain, sweep_removals
 from obms.backup.recipients import remember_openers
+from obms.backup.rereading import reread
 from obms.backup.shipping import ship_to_all
 from obms.backup.source import resolve
 from obms.backup.stages import Stages
@@ -37,6 +38,7 @@ class Run:
     """What a run made; `verdict` is None when it was told not to prove. `stages` are seconds of each.
 
     `journal_problem` tells why the journal could not be brought up to date; the backup stands all the same.
+    So it does where an older one that was read again is not what it was, which `rotten` tells.
     """
 
     manifest: Manifest
@@ -45,6 +47,7 @@ class Run:
     stages: Mapping[str, float]
     copies: tuple[Copy, ...] = ()
     journal_problem: str | None = None
+    rotten: ObmsError | None = None
     retained: Retained = field(default_factory=Retained)
 
     @property
@@ -81,7 +84,7 @@ def run(backups: Backups, *, prove_it: bool = True, reason: str = "manual") -> R
             record_failure(_as_told(error, stages.current))
             raise
         made = replace(made, seconds=stages.total, stages=stages.seconds)
-        record(backups, began_at, stages.seconds, made=made, error=_failure(made))
+        record(backups, began_at, stages.seconds, made=made, error=failure(made))
     return made
 
 
@@ -116,10 +119,10 @@ def _judged(backups: Backups, manifest: Manifest, *, prove_it: bool) -> tuple[Ve
         return verdict, caught_up.result()
 
 
-def _failure(made: Run) -> ObmsError | None:
+def failure(made: Run) -> ObmsError | None:
     """What the command ends with although the backup was made."""
     unproven = made.verdict.failure() if made.verdict else None
-    return unproven or _missing_copies(made.copies)
+    return unproven or _missing_copies(made.copies) or made.rotten
 
 
 def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
@@ -131,15 +134,17 @@ def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
 
 
 def _copied(backups: Backups, made: Run) -> Run:
-    """Bring what is proven to the stores, and the journal in any case."""
+    """Bring what is proven to the stores, and the journal in any case; read an older one again."""
     copies = copy_to_stores(backups) if made.proven else ()
+    rotten = reread(backups, {made.manifest.file}) if made.proven else None
     problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
-    return replace(made, copies=copies, journal_problem=made.journal_problem or problem)
+    problem = made.journal_problem or problem
+    return replace(made, copies=copies, rotten=rotten, journal_problem=problem)
 
 
 def _retained(backups: Backups, made: Run) -> Run:
     """Remove what no place keeps any more: only after a proof, and here only after all copies."""
-    if not made.proven:
+    if not made.proven or made.rotten:
         return made
     made = replace(made, copies=forget_in_stores(backups, made.copies))
     if _missing_copies(made.copies) is not None:

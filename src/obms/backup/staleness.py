@@ -4,9 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from obms.backup import Backups
+from obms.backup.keeper import WATCH, holding
 from obms.backup.run import newest_proven, read_record
 from obms.errors import ObmsError
 from obms.observe import Event
@@ -45,24 +44,13 @@ def watch_alone(folder: Path, look: Callable[[], None]) -> Callable[[], None]:
 
     The first one goes on until it ends. Where the folder takes no lock each of them looks.
     """
-    lock = FileLock(folder / ".watch", timeout=0, fallback_to_soft=False, preserve_lock_file=True)
+    hold = holding(folder, WATCH)
 
     def look_alone() -> None:
-        if lock.is_locked or not _is_taken(lock):
+        if hold():
             look()
 
     return look_alone
-
-
-def _is_taken(lock: FileLock) -> bool:
-    """Take it, unless another has it."""
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _newest(backups: Backups) -> tuple[datetime | None, str | None]:

@@ -24,6 +24,10 @@ Ours = Callable[[str], bool]
 class Storage(Protocol):
     """Named objects. Every failure is StorageFailed, and changes nothing."""
 
+    @property
+    def at_once(self) -> int:
+        """How many small objects are best read at the same time."""
+
     def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
         """Store the whole object, durably, or nothing: an exception from `chunks` passes through.
 
@@ -58,6 +62,8 @@ class Folder:
     But not where `held` tells that it held objects before: then a disk is not mounted there, and what
     was put would lie on another one.
     """
+
+    at_once = 1
 
     def __init__(self, path: Path, *, held: Callable[[], bool] = lambda: False) -> None:
         self.path = path

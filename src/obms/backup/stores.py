@@ -32,7 +32,10 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What stands after the `?` of a store's URL: bytes a second, days, seconds of one request, bytes."""
+    """What stands after the `?` of a store's URL: bytes a second, days, seconds of one request, bytes.
+
+    `scrub`: how many older copies each run reads again.
+    """
 
     endpoint: str | None = None
     region: str | None = None
@@ -41,6 +44,7 @@ class Options:
     timeout: int = 60
     attempts: int = 6
     part_size: int = 8 * MB
+    scrub: int = 1
     keep: Keep = Keep()
 
 
@@ -55,6 +59,7 @@ RANGES = {
     "timeout": (1, 3600),
     "attempts": (1, 100),
     "part_size": (5 * MB, 1024 * MB),
+    "scrub": (0, 100),
     **dict.fromkeys(KEEPS, (0, DAYS)),
 }
 LOCK_HINT = (

@@ -1,21 +1,24 @@
 """The old form of a backup that was encrypted anew: how it is removed, also after a kill."""
 
-from collections.abc import Iterator
 from itertools import groupby
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, read_catalog
 from obms.backup.create import BEGUN_END
 from obms.backup.manifest import MANIFEST_END, VERDICT_END
+from obms.backup.storage import Storage
 
 
 def sweep_superseded(backups: Backups) -> None:
     """Remove each old form whose new one stands and is no less proven; needs the lock."""
-    for forms in _by_id(backups):
-        newest, *older = forms
-        for old in older:
-            if _replaces(newest, old):
-                retire(backups, old.file)
+    for old in superseded(backups.storage, backups.trusted):
+        retire(backups, old.file)
+
+
+def superseded(storage: Storage, trusted: str | None) -> list[Backup]:
+    """The old forms that nobody needs: the new one stands, and is no less proven."""
+    forms = (found for _, found in groupby(read_catalog(storage, trusted), key=lambda backup: backup.id))
+    return [old for newest, *older in forms for old in older if _replaces(newest, old)]
 
 
 def retire(backups: Backups, file: str) -> None:
@@ -23,15 +26,6 @@ def retire(backups: Backups, file: str) -> None:
     backups.storage.put(f".{file}{BEGUN_END}", iter(()))
     for name in (file + MANIFEST_END, file, file + VERDICT_END, f".{file}{BEGUN_END}"):
         backups.storage.remove(name)
-
-
-def _by_id(backups: Backups) -> Iterator[list[Backup]]:
-    """The forms of each backup, newest first; only of those that have more than one."""
-    catalog = read_catalog(backups.storage, backups.trusted)
-    for _, forms in groupby(catalog, key=lambda backup: backup.id):
-        found = list(forms)
-        if len(found) > 1:
-            yield found
 
 
 def _replaces(new: Backup, old: Backup) -> bool:

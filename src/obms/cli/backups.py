@@ -57,7 +57,7 @@ def run(
 
     Example: obms backup run --json
     """
-    from obms.backup.copies import require_copied
+    from obms.backup.run import failure
     from obms.backup.run import run as run_once
     from obms.backup.schedule import end_with_input
 
@@ -66,9 +66,8 @@ def run(
     backups = make_backups(load_settings(), logged=scheduled)
     made = run_once(backups, prove_it=prove, reason="scheduled" if scheduled else "manual")
     show(run_as_json(made), run_as_text(made), as_json=as_json)
-    if made.verdict is not None:
-        require_good(made.verdict)
-    require_copied(made.copies)
+    if error := failure(made):
+        raise error
 
 
 @app.command("list")
@@ -159,7 +158,7 @@ def schedule(
     from obms.app import check_notices, open_drill_schedule, open_schedule, open_watch
     from obms.backup.child_run import drill_in_child, run_in_child
     from obms.backup.drill_report import last_drill_at
-    from obms.backup.keeper import keeping
+    from obms.backup.keeper import SCHEDULE, holding
     from obms.backup.schedule import OFF, Duty, end_with_input, keep_duties, last_run
     from obms.errors import ConfigurationError
 
@@ -168,7 +167,13 @@ def schedule(
         end_with_input()
     check_notices(settings)
     everything = make_backups(settings, logged=True)
-    look = keeping(everything, open_watch(settings, everything))
+    hold, watch = holding(everything.folder, SCHEDULE), open_watch(settings, everything)
+
+    def look() -> None:
+        hold()
+        watch()
+
+    hold()
     program = (sys.executable, "-m", "obms")
     runs = Duty(
         schedule=open_schedule(settings),

@@ -10,7 +10,7 @@ from obms.backup import prune
 from obms.backup.catalog import read_catalog
 from obms.backup.counters import JOURNAL, NOTICE, STORE, UNDELIVERED, journal_held, read_counters
 from obms.backup.drill_report import Drill, disbelieved, last_drill, seconds_as_text
-from obms.backup.keeper import is_kept
+from obms.backup.keeper import SCHEDULE, is_held
 from obms.backup.run import RECORD, read_record
 from obms.backup.shipping import bytes_behind
 from obms.backup.staleness import is_stale
@@ -159,7 +159,7 @@ def schedule(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
         yield Finding(name="next run", light="yellow", detail=detail, mend="BACKUP_SCHEDULE='0 0 * * *'")
         return
     detail = f"{due:%Y-%m-%d %H:%M} UTC"
-    if is_kept(scene.backups.folder, now) or _is_on_time(scene, now):
+    if is_held(scene.backups.folder, SCHEDULE) or _is_on_time(scene, now):
         yield Finding(name="next run", light="green", detail=detail)
         return
     detail += "; but no process keeps the schedule, and nothing else has made a run in time"
