@@ -20,7 +20,6 @@ HERE = "backup folder"
 NOTICE = "notice "  # before the name of a place that is told
 COUNTED = (RUNS, FAILURES, REFUSALS, UNDELIVERED)
 NEVER: Mapping[str, Any] = MappingProxyType(dict.fromkeys(COUNTED, 0))
-RECOVERIES = {"restore.done": "restore", "drill.done": "drill"}
 
 
 def counting(folder: Path, clock: Clock, report: Hook) -> Hook:
@@ -102,7 +101,7 @@ def _kept(event: Event, now: datetime) -> dict[str, dict[str, Any]]:
             held = {"held": facts["held"]} if event.ok else {}
             return {f"{JOURNAL}{facts['store']}": {"ok": event.ok, **held}}
         case "restore.done" | "drill.done":
-            return {RECOVERIES[event.name]: {"at": at, "ok": event.ok, **_spans(event)}}
+            return {event.name.removesuffix(".done"): {"at": at, "ok": event.ok, **_spans(event)}}
         case "notice.failed" | "notice.delivered":
             return {f"{NOTICE}{facts.get('to')}": {"ok": event.ok, "at": at}}
     return {}
