@@ -4,6 +4,9 @@ import os
 import secrets
 from pathlib import Path
 
+from obms.errors import StorageFailed
+
+NOT_WRITTEN = "Make its folder, or name another file by --file."
 SETTINGS = """\
 # The settings of this server; docs/reference/settings.md has them all.
 
@@ -27,6 +30,8 @@ def write_settings(path: Path) -> bool:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
     except FileExistsError:
         return False
+    except OSError as error:
+        raise StorageFailed(detail=f"{path}: {error.strerror or error}", hint=NOT_WRITTEN) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(new_settings())
     return True

@@ -48,6 +48,12 @@ class BackupNotFound(ObmsError):
     hint = "`obms backup list` shows what there is; a path to a file works too."
 
 
+class NothingToUndo(BackupNotFound):
+    """There is no restore to take back."""
+
+    hint = "No restore here replaced a readable database. `obms backup list` shows what else there is."
+
+
 class RowNotFound(ObmsError):
     """The backup holds no {what} {id!r}."""
 
@@ -281,6 +287,12 @@ class StoreGone(StoreRefused):
     """The store {store} held copies, and is empty or gone."""
 
     hint = "Is it mounted? If it is to begin anew: `mkdir -p {store} && touch {store}/new`."
+
+
+class StoreMissing(StoreRefused):
+    """There is no folder {store}."""
+
+    hint = "Is it mounted, and written right? BACKUP_STORES names the stores that there are."
 
 
 class CopyFailed(StorageFailed):

@@ -23,3 +23,4 @@ def test_a_new_server_gets_secrets_of_its_own(sqlite: Deployment, monkeypatch: p
     printed = sqlite.obms("init", "--print").out
     assert "SECRET_KEY=" in printed
     assert first not in printed
+    assert sqlite.obms("init", "--print", "--json").json.keys() == {"SECRET_KEY", "AUTH_API_KEY"}

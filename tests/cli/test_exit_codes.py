@@ -7,6 +7,7 @@ import pytest
 
 from obms.backup.lock import locked
 from obms.databases import writing
+from obms.databases.sqlite import Sqlite
 from tests.deployment import Answer, Deployment
 from tests.real_faults import program
 
@@ -80,12 +81,71 @@ def test_2_there_is_no_such_backup(sqlite: Deployment) -> None:
     assert_told(sqlite.obms("restore", "latest", "--yes"), 2, "latest")
 
 
+def test_2_there_is_no_restore_to_take_back(sqlite: Deployment) -> None:
+    assert_told(sqlite.obms("restore", "--undo", "--yes"), 2, "no restore to take back", "obms backup list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lists"),
+    [
+        (("users", "disable", "mary"), "obms users list"),
+        (("users", "give", "mary", "admin"), "obms users list"),
+        (("users", "api-key", "revoke", "mary"), "obms users api-key list"),
+        (("keys", "rotate", "mary"), "obms keys list"),
+        (("keys", "retire", "mary"), "obms keys list"),
+    ],
+)
+def test_2_a_name_that_is_not_there_is_told_with_what_lists_them(
+    sqlite: Deployment, arguments: tuple[str, ...], lists: str
+) -> None:
+    assert_told(sqlite.obms(*arguments), 2, "mary", lists)
+
+
 def test_3_the_database_is_not_there(deployment: Deployment) -> None:
     missing = {"SQLITE_FILE": str(deployment.folder / "no.db")}
     if deployment.postgres is not None:
         missing = {"DATABASE_URL": deployment.postgres.url("no_such_database")}
     assert_told(deployment.obms("backup", "run", **missing), 3, "obms migrate")
     assert not (deployment.folder / "no.db").exists()
+
+
+ON_ROWS = [
+    ("keys", "list"),
+    ("keys", "rotate", "--all"),
+    ("users", "list"),
+    ("users", "disable", "mary"),
+    ("seed",),
+]
+
+
+@pytest.mark.parametrize("arguments", ON_ROWS)
+def test_3_a_command_on_rows_says_that_the_database_is_not_there(
+    deployment: Deployment, arguments: tuple[str, ...]
+) -> None:
+    missing = {"SQLITE_FILE": str(deployment.folder / "no.db")}
+    if deployment.postgres is not None:
+        missing = {"DATABASE_URL": deployment.postgres.url("no_such_database")}
+    assert_told(deployment.obms(*arguments, **missing), 3, "There is no database", "obms migrate")
+
+
+@pytest.mark.parametrize("arguments", [*ON_ROWS, ("migrate",)])
+def test_3_a_command_on_rows_says_that_the_database_is_damaged(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    notes = sqlite.folder / "notes.txt"
+    notes.write_text("not a database, and long enough to be taken for one\n" * 99, encoding="utf-8")
+    before = notes.read_bytes()
+    assert_told(sqlite.obms(*arguments, SQLITE_FILE=str(notes)), 3, "is damaged", "obms restore latest")
+    assert notes.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", ON_ROWS)
+def test_3_a_command_on_rows_says_that_the_tables_are_not_there(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    empty = sqlite.folder / "empty.db"
+    Sqlite(empty, work=sqlite.folder).create()
+    assert_told(sqlite.obms(*arguments, SQLITE_FILE=str(empty)), 3, "has schema none", "obms migrate")
 
 
 def test_4_the_backup_could_not_be_made(postgresql: Deployment) -> None:
@@ -129,6 +189,32 @@ def test_9_the_storage_failed(sqlite: Deployment) -> None:
     sqlite.backup_dir.parent.joinpath("file").write_text("a file, where a folder is wanted", encoding="utf-8")
     answer = sqlite.obms("backup", "run", BACKUP_DIR=str(sqlite.folder / "file" / "backups"))
     assert_told(answer, 9, "file")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "list"),
+        ("backup", "show", "latest"),
+        ("backup", "verify", "latest"),
+        ("backup", "prune", "--yes"),
+        ("restore", "latest", "--yes"),
+        ("drill",),
+    ],
+)
+def test_9_a_folder_of_copies_that_is_not_there_is_no_empty_one(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    absent = sqlite.folder / "mistyped"
+    assert_told(sqlite.obms(*arguments, "--store", str(absent)), 9, f"no folder {absent}", "mounted")
+    assert not absent.exists()
+
+
+def test_9_settings_and_a_database_that_cannot_be_written(sqlite: Deployment) -> None:
+    sqlite.folder.joinpath("file").write_text("a file, where a folder is wanted", encoding="utf-8")
+    below = str(sqlite.folder / "file" / "it")
+    assert_told(sqlite.obms("init", "--file", below), 9, below, "--file")
+    assert_told(sqlite.obms("migrate", SQLITE_FILE=below), 9, "file", "SQLITE_FILE")
 
 
 def test_10_a_key_is_missing(sqlite: Deployment) -> None:

@@ -77,7 +77,7 @@ def test_a_verdict_reaches_the_level_that_was_asked_for(sqlite: Deployment, leve
 
 
 def test_people_are_told_in_lines(sqlite: Deployment) -> None:
-    assert "no backup yet" in sqlite.obms("backup", "list").out
+    assert f"no backup in {sqlite.backup_dir}" in sqlite.obms("backup", "list").out
     sqlite.seed(12)
     run = sqlite.obms("backup", "run")
     assert run.out.rstrip().endswith("\nproven")

@@ -35,11 +35,11 @@ from obms.backup.undo import RECORD, read_record, safety_in
 from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
-    BackupNotFound,
     DatabaseUnreachable,
     KeyMissing,
     ManifestMissing,
     NotABackup,
+    NothingToUndo,
     Refused,
 )
 from obms.observe import Event
@@ -371,7 +371,7 @@ def _switch(
 
 
 def last_safety_backup(backups: Backups) -> str:
-    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database.
+    """What `undo` would bring back; NothingToUndo when no restore replaced a readable database.
 
     Refused when that was a database of the other kind: nothing here was replaced.
     """
@@ -380,7 +380,7 @@ def last_safety_backup(backups: Backups) -> str:
     except ValueError:
         safety = None
     if not safety:
-        raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
+        raise NothingToUndo
     ours = backups.database.kind
     if safety.startswith(tuple(prefix for kind, prefix in PREFIXES.items() if kind != ours)):
         raise Refused(

@@ -27,6 +27,7 @@ from obms.cli.common import (
     make_backups,
     make_server,
     named,
+    opened_server,
 )
 from obms.cli.comparing import diff
 from obms.cli.deployed import verify_deployment
@@ -44,7 +45,14 @@ from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+HELP_COLUMNS = 110
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": HELP_COLUMNS},
+)
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
 app.command("init")(init)
@@ -159,8 +167,7 @@ def seed(
     """
     from obms.badges.seeding import seed as sow
 
-    server = make_server(load_settings())
-    with _progress("credentials", credentials) as advance:
+    with opened_server() as server, _progress("credentials", credentials) as advance:
         rows = sow(
             server.database.engine,
             server.site,

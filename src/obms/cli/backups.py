@@ -89,7 +89,7 @@ def list_all(*, store: StoreUrl = None, as_json: AsJson = False) -> None:
     for row in rows:
         typer.echo(backup_as_text(row))
     if not rows:
-        typer.echo("There is no backup yet. `obms backup run` makes one.")
+        typer.echo(f"There is no backup in {store or settings.backup_dir}. `obms backup run` makes one.")
 
 
 @app.command("show")

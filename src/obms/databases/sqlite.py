@@ -35,11 +35,13 @@ from obms.errors import (
     DatabaseDamaged,
     DatabaseMissing,
     DatabaseUnreachable,
+    StorageFailed,
 )
 
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
 WRITER_SECONDS = 20.0
+NOT_MADE = "Check SQLITE_FILE, and the free space and permissions of its folder."
 
 
 def is_image(head: bytes) -> bool:
@@ -93,11 +95,17 @@ class Sqlite:
 
     def create(self) -> None:
         """An empty database, where there is none."""
-        private.make_folder(self.path.parent)
-        with suppress(FileExistsError):  # SQLite's own files beside it take its mode
-            os.close(private.make_file(self.path, os.O_RDWR))
-        with closing(connect(self.path, mode="rwc")) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        try:
+            private.make_folder(self.path.parent)
+            with suppress(FileExistsError):  # SQLite's own files beside it take its mode
+                os.close(private.make_file(self.path, os.O_RDWR))
+            with closing(connect(self.path, mode="rwc")) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except OSError as error:
+            detail = f"{error.filename or self.path}: {error.strerror or error}"
+            raise StorageFailed(detail=detail, hint=NOT_MADE) from error
+        except sqlite3.DatabaseError as error:
+            raise failure(error, self.path) from error
 
     def exists(self) -> bool:
         # An empty file is not even opened: SQLite would remove the WAL that lies beside it.
