@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         default=None, description="PostgreSQL as one URL; wins over `POSTGRES_*`, and sets `DB_TYPE`."
     )
     postgres_host: str = Field(default="localhost", description="PostgreSQL server.")
-    postgres_port: int = Field(default=5432, description="Its port.")
+    postgres_port: int = Field(default=5432, ge=1, le=65535, description="Its port.")
     postgres_user: str = Field(default="postgres", description="Role that owns the database.")
     postgres_password: SecretStr | None = Field(default=None, description="Its password.")
     postgres_db: str = Field(default="openbadges", description="Name of the database.")
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         default=None, description="Folder of `pg_dump` and `psql`; else the installed wheel, else PATH."
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
-    port: int = Field(default=3000, description="Port the API listens on.")
+    port: int = Field(default=3000, ge=0, le=65535, description="Port the API listens on.")
     workers: int = Field(default=1, ge=1, description="Worker processes of the API.")
     base_url: str = Field(
         default="http://localhost:3000",

@@ -1,5 +1,6 @@
 """Each exit code of the contract, reached through the command, with one line that says what to do."""
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def test_1_is_for_bugs(sqlite: Deployment) -> None:
     ("name", "value"),
     [
         ("PORT", "many"),
+        ("PORT", "99999"),
         ("BASE_URL", "here"),
         ("DATABASE_URL", "mysql://somewhere/else"),
         ("DATABASE_URL", "nothing like a URL"),
@@ -54,6 +56,13 @@ def test_2_a_wrong_setting_is_named(sqlite: Deployment, name: str, value: str) -
     environment = {"SECRET_KEY": ""} if name.startswith("SECRET") else {}
     answer = sqlite.obms("backup", "list", **environment, **{name: value})
     assert_told(answer, 2, name if name != "SECRET_KEY_FILE" else "secret's file")
+
+
+def test_2_a_port_that_cannot_be_had_is_named_before_anything_is_begun(sqlite: Deployment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert_told(sqlite.obms("serve", PORT=port), 2, f"127.0.0.1:{port}", "in use", "another PORT")
+    assert_told(sqlite.obms("serve", HOST="no.such.host.invalid"), 2, "no.such.host.invalid")
 
 
 def test_2_a_bad_schedule_is_named(sqlite: Deployment) -> None:
