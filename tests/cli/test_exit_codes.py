@@ -10,7 +10,7 @@ from obms.backup.lock import locked
 from obms.databases import writing
 from obms.databases.sqlite import Sqlite
 from tests.deployment import Answer, Deployment
-from tests.real_faults import program
+from tests.real_faults import program, unreadable
 
 
 def assert_told(answer: Answer, code: int, *words: str) -> None:
@@ -146,6 +146,14 @@ def test_3_a_command_on_rows_says_that_the_database_is_damaged(
     before = notes.read_bytes()
     assert_told(sqlite.obms(*arguments, SQLITE_FILE=str(notes)), 3, "is damaged", "obms restore latest")
     assert notes.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [*ON_ROWS, ("backup", "run")])
+def test_3_a_command_says_that_the_folder_of_the_database_is_not_its_to_read(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    with unreadable(sqlite.folder / "data"):
+        assert_told(sqlite.obms(*arguments), 3, "Permission denied", "user of the server")
 
 
 @pytest.mark.parametrize("arguments", ON_ROWS)

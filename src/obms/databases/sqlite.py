@@ -41,6 +41,7 @@ from obms.errors import (
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
 WRITER_SECONDS = 20.0
+NOT_SEARCHED = "Run it as the user of the server, or give this one the right to its folder."
 NOT_MADE = "Check SQLITE_FILE, and the free space and permissions of its folder."
 
 
@@ -109,7 +110,7 @@ class Sqlite:
 
     def exists(self) -> bool:
         # An empty file is not even opened: SQLite would remove the WAL that lies beside it.
-        if not self.path.is_file() or not self.path.stat().st_size:
+        if not self._is_file() or not self.path.stat().st_size:
             return False
         try:
             with closing(connect(self.path)) as connection:
@@ -129,7 +130,7 @@ class Sqlite:
 
     @contextmanager
     def snapshot(self) -> Generator[SqliteSnapshot]:
-        if not self.path.is_file():
+        if not self._is_file():
             raise DatabaseMissing(name=self.path)
         self._require_content()
         with live_errors(self.path):
@@ -182,8 +183,15 @@ class Sqlite:
 
     def _require_content(self) -> None:
         """Of an empty file SQLite makes a database without a table, which would pass for what was lost."""
-        if self.path.is_file() and not self.path.stat().st_size:
+        if self._is_file() and not self.path.stat().st_size:
             raise DatabaseDamaged(name=self.path, detail="the file is empty", hint=DatabaseMissing.hint)
+
+    def _is_file(self) -> bool:
+        try:
+            return self.path.is_file()
+        except OSError as error:  # its folder may not be searched
+            detail = f"{self.path}: {error.strerror}"
+            raise DatabaseUnreachable(detail=detail, hint=NOT_SEARCHED) from error
 
     def problems(self) -> tuple[str, ...]:
         try:
