@@ -6,7 +6,7 @@ from pathlib import Path
 
 from obms.errors import StorageFailed
 
-NOT_WRITTEN = "Make its folder, or name another file by --file."
+NOT_WRITTEN = "Check its folder, and the free space there, or name another file by --file."
 SETTINGS = """\
 # The settings of this server; docs/reference/settings.md has them all.
 
@@ -25,13 +25,24 @@ def new_settings() -> str:
 
 
 def write_settings(path: Path) -> bool:
-    """Write the settings of a new server for its owner's eyes only; False where there are some already."""
+    """Write the settings of a new server for its owner's eyes only; False where there are some already.
+
+    StorageFailed, and no file left, where they cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
     except FileExistsError:
         return False
     except OSError as error:
-        raise StorageFailed(detail=f"{path}: {error.strerror or error}", hint=NOT_WRITTEN) from error
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(new_settings())
+        raise _failed(path, error) from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(new_settings())
+    except OSError as error:
+        path.unlink()
+        raise _failed(path, error) from error
     return True
+
+
+def _failed(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(detail=f"{path}: {error.strerror or error}", hint=NOT_WRITTEN)
