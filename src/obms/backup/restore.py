@@ -305,7 +305,8 @@ def _require_same_key(backups: Backups, source: Source) -> None:
             detail=f"{source.file} was sealed with another SECRET_KEY (fingerprint {theirs}, "
             f"here {backups.sealing_key}): its badges would verify, and none could be signed",
             hint="Set SECRET_KEY to the key of that server. "
-            "If it is lost for good, --accept-other-key restores what verifies.",
+            "If it is lost for good, --accept-other-key restores what verifies, "
+            "and `obms keys rotate --all` lets issuers sign again.",
         )
 
 
