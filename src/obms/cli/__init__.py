@@ -209,6 +209,7 @@ def restore(
     """
     from obms.backup import restore as restoring
     from obms.backup.trust import Accepted
+    from obms.backup.undo import last_safety_backup
 
     if (name is None) != undo:
         raise typer.BadParameter("name one backup, or --undo")
@@ -230,7 +231,7 @@ def restore(
         )
         return
     if dry_run:
-        safety = name or restoring.last_safety_backup(everything)
+        safety = name or last_safety_backup(everything)
         plan = restoring.plan(everything, safety, accepted=accepted, same_kind=same_kind)
         show(plain(plan), plan_as_text(plain(plan)), as_json=as_json)
         return
