@@ -100,10 +100,10 @@ def show_one(name: Name, *, store: StoreUrl = None, as_json: AsJson = False) -> 
     """
     from obms.app import open_copies, trusted_key
     from obms.backup.catalog import find
-    from obms.backup.source import hints_for, storage_of
+    from obms.backup.source import hints_for, place_named
 
     settings, name = load_settings(), named(name, store)
-    place = storage_of(open_storage(settings, None), open_copies(settings), name)
+    place = place_named(open_storage(settings, None), open_copies(settings), name)
     with hints_for(name):
         backup = find(*place, trusted_key(settings))
     shown = backup_as_json(backup) | {

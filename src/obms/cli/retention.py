@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from obms.cli.common import AsJson, Name, StoreUrl, load_settings, make_backups
+from obms.cli.common import AsJson, StoreUrl, load_settings, make_backups
 from obms.cli.output import backup_as_json, outlook_as_json, outlook_as_text, show
 from obms.errors import RemovalUnconfirmed
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from obms.backup.prune import Outlook
 
 app = typer.Typer(rich_markup_mode=None)
+
+Here = Annotated[str, typer.Argument(help="An id, a file name, or `latest`; its path, in BACKUP_DIR.")]
 
 
 @app.command("prune")
@@ -67,7 +69,7 @@ def _ask(outlook: "Outlook") -> None:
 
 @app.command("pin")
 def pin(
-    name: Name,
+    name: Here,
     *,
     reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
     as_json: AsJson = False,
@@ -83,7 +85,7 @@ def pin(
 
 
 @app.command("unpin")
-def unpin(name: Name, *, as_json: AsJson = False) -> None:
+def unpin(name: Here, *, as_json: AsJson = False) -> None:
     """Leave a pinned backup to the policy again.
 
     Example: obms backup unpin sqlite_backup_2026-11-22_00-00-00
