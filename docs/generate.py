@@ -61,10 +61,11 @@ def main() -> None:
 
 def settings_page() -> str:
     lead = (
-        "Read from the environment, or from a file `.env` in the working folder; the environment wins. "
+        "Read from the environment, or from a file `.env` in the working folder; the environment wins, "
+        "and what is empty is not set. "
         "Durations are seconds, or end in `s`, `m`, `h` or `d`. "
         f"A secret ({_listed(SECRETS)}) may stand in a file instead: `SECRET_KEY_FILE` names the one"
-        " of `SECRET_KEY`."
+        " of `SECRET_KEY`. Where both are set, the file is not read."
     )
     rows = (
         (f"`{name}`", f"`{default}`" if default else "", meaning) for name, default, meaning in _settings()

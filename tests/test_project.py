@@ -13,6 +13,7 @@ import obms
 from docs import generate
 from obms.config import Settings, read_settings
 from obms.env_file import write_settings
+from obms.errors import ConfigurationError
 from tools import first_run
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,25 @@ def test_make_lists_what_it_can_do() -> None:
 
 def test_the_checks_of_a_change_can_be_run() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_file_of_a_secret_may_be_named_in_the_file_of_settings(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (elsewhere / name).write_text(f"the {name} key\n", encoding="utf-8")
+    (elsewhere / ".env").write_text("SECRET_KEY_FILE=first\n", encoding="utf-8")
+    assert read_settings().secret() == "the first key"
+    assert read_settings().secret_files() == (Path("first"),)
+    monkeypatch.setenv("SECRET_KEY_FILE", "second")
+    assert read_settings().secret() == "the second key"
+
+
+@pytest.mark.parametrize(("text", "line"), [("PORT=3001\nBACKUP_DIR 'x\n", 2), ("BACKUP_DIR='x\n", 1)])
+def test_a_line_of_the_settings_that_is_none_is_named(elsewhere: Path, text: str, line: int) -> None:
+    (elsewhere / ".env").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=rf"\.env: line {line} is no setting"):
+        read_settings()
 
 
 def test_a_first_start_writes_secrets_that_only_their_owner_reads(elsewhere: Path) -> None:

@@ -26,7 +26,7 @@ def main() -> None:
     if not any(backup["proven"] for backup in backups()):
         obms("backup", "run")
     url = settings.public_url()
-    print(f"\nThe API answers at {url}, and shows itself at {url}/docs. Ctrl-C ends it.")
+    print(f"\nThe API starts at {url}, and shows itself at {url}/docs. Ctrl-C ends it.")
 
 
 def database_is_new(settings: Settings) -> bool:

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
@@ -109,7 +111,7 @@ class Settings(BaseSettings):
         default=None, description="PostgreSQL as one URL; wins over `POSTGRES_*`, and sets `DB_TYPE`."
     )
     postgres_host: str = Field(default="localhost", description="PostgreSQL server.")
-    postgres_port: int = Field(default=5432, description="Its port.")
+    postgres_port: int = Field(default=5432, ge=1, le=65535, description="Its port.")
     postgres_user: str = Field(default="postgres", description="Role that owns the database.")
     postgres_password: SecretStr | None = Field(default=None, description="Its password.")
     postgres_db: str = Field(default="openbadges", description="Name of the database.")
@@ -117,7 +119,7 @@ class Settings(BaseSettings):
         default=None, description="Folder of `pg_dump` and `psql`; else the installed wheel, else PATH."
     )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
-    port: int = Field(default=3000, description="Port the API listens on.")
+    port: int = Field(default=3000, ge=0, le=65535, description="Port the API listens on.")
     workers: int = Field(default=1, ge=1, description="Worker processes of the API.")
     base_url: str = Field(
         default="http://localhost:3000",
@@ -248,9 +250,8 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in SECRETS:
-            path = os.environ.get(f"{name}_FILE")
-            if path and not values.get(name.lower()):
+        for name, path in _files_of_secrets().items():
+            if not values.get(name.lower()):
                 values[name.lower()] = Path(path).read_text(encoding="utf-8").strip()
         values["auth_api_keys"] = _named_entries(values, "AUTH_API_KEY_")
         values["auth_basic_users"] = _named_entries(values, "AUTH_BASIC_AUTH_")
@@ -310,8 +311,8 @@ class Settings(BaseSettings):
 
     def secret_files(self) -> tuple[Path, ...]:
         """The files that keys and passwords are read from."""
-        named = (os.environ.get(f"{name}_FILE") for name in SECRETS)
-        return tuple(Path(name) for name in (*named, self.backup_age_identity_file) if name)
+        named = (*_files_of_secrets().values(), self.backup_age_identity_file)
+        return tuple(Path(name) for name in named if name)
 
     def gate(self) -> Gate:
         """What the settings say of those who come in."""
@@ -344,9 +345,29 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value()
 
 
+def _files_of_secrets() -> dict[str, str]:
+    """The file of each secret that stands in one, as the environment names it, or else .env."""
+    path = Settings.model_config.get("env_file")
+    written = dotenv_values(path) if isinstance(path, str) else {}
+    named = {name: os.environ.get(f"{name}_FILE") or written.get(f"{name}_FILE") for name in SECRETS}
+    return {name: file for name, file in named.items() if file}
+
+
+def _require_settings_only(path: object) -> None:
+    """ConfigurationError names the line of a file that is no setting: it would be passed over."""
+    if not isinstance(path, str) or not Path(path).is_file():
+        return
+    with Path(path).open(encoding="utf-8") as file:
+        wrong = next((line.original for line in parse_stream(file) if line.error), None)
+    if wrong:
+        detail = f"{path}: line {wrong.line} is no setting"
+        raise ConfigurationError(detail=detail, hint="Write NAME=value, and close each quote.")
+
+
 def read_settings() -> Settings:
     """The settings of this process; ConfigurationError names the setting that is wrong."""
     try:
+        _require_settings_only(Settings.model_config.get("env_file"))
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -356,4 +377,4 @@ def read_settings() -> Settings:
     except UnicodeDecodeError as error:
         raise ConfigurationError(detail=".env or a secret's file is not UTF-8 text") from error
     except OSError as error:
-        raise ConfigurationError(detail=f"a secret's file cannot be read: {error}") from error
+        raise ConfigurationError(detail=f".env or a secret's file cannot be read: {error}") from error

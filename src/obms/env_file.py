@@ -4,6 +4,9 @@ import os
 import secrets
 from pathlib import Path
 
+from obms.errors import StorageFailed
+
+NOT_WRITTEN = "Check its folder, and the free space there, or name another file by --file."
 SETTINGS = """\
 # The settings of this server; docs/reference/settings.md has them all.
 
@@ -22,11 +25,24 @@ def new_settings() -> str:
 
 
 def write_settings(path: Path) -> bool:
-    """Write the settings of a new server for its owner's eyes only; False where there are some already."""
+    """Write the settings of a new server for its owner's eyes only; False where there are some already.
+
+    StorageFailed, and no file left, where they cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(new_settings())
+    except OSError as error:
+        raise _failed(path, error) from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(new_settings())
+    except OSError as error:
+        path.unlink()
+        raise _failed(path, error) from error
     return True
+
+
+def _failed(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(detail=f"{path}: {error.strerror or error}", hint=NOT_WRITTEN)

@@ -48,6 +48,12 @@ class BackupNotFound(ObmsError):
     hint = "`obms backup list` shows what there is; a path to a file works too."
 
 
+class NothingToUndo(BackupNotFound):
+    """There is no restore to take back."""
+
+    hint = "No restore here replaced a readable database. `obms backup list` shows what else there is."
+
+
 class RowNotFound(ObmsError):
     """The backup holds no {what} {id!r}."""
 
@@ -202,21 +208,15 @@ class Refused(ObmsError):
 
 
 class NeedsConfirmation(Refused):
-    """Refused: this replaces the live database."""
+    """Refused: this would {what}."""
 
-    hint = "Add --yes to do it, or --dry-run to see what it would do."
+    hint = "Add --yes to do it, or --dry-run to see what exactly, and touch nothing."
 
 
 class SettingsThere(Refused):
     """Refused: {file} is there already."""
 
     hint = "Nothing was changed. A new SECRET_KEY would not open what the one in it has sealed."
-
-
-class RowsUnconfirmed(Refused):
-    """Refused: this writes into the live database."""
-
-    hint = "Add --yes to do it, or --dry-run to see what would be brought back."
 
 
 class NotSigned(Refused):
@@ -229,12 +229,6 @@ class ManifestMissing(NotSigned):
     """Refused: {name} is named as a backup of ours and has no manifest: anybody may have written it."""
 
     hint = "If you know where it comes from, --accept-unsigned takes it as it is, with nothing to compare."
-
-
-class RemovalUnconfirmed(Refused):
-    """Refused: this would {what}."""
-
-    hint = "Add --yes to do it, or --dry-run to see what would go, and why."
 
 
 class GrantMissing(Refused):
@@ -281,6 +275,12 @@ class StoreGone(StoreRefused):
     """The store {store} held copies, and is empty or gone."""
 
     hint = "Is it mounted? If it is to begin anew: `mkdir -p {store} && touch {store}/new`."
+
+
+class StoreMissing(StoreRefused):
+    """There is no folder {store}."""
+
+    hint = "Is it mounted, and written right? BACKUP_STORES names the stores that there are."
 
 
 class CopyFailed(StorageFailed):

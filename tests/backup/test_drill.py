@@ -265,7 +265,9 @@ def test_a_judge_that_takes_a_damaged_copy_fails(far_sqlite: Deployment, tmp_pat
 
 
 def test_nothing_proven_in_the_store_is_a_failed_drill(far_sqlite: Deployment) -> None:
-    answer = far_sqlite.obms("drill", "--json", "--store", str(far_sqlite.folder / "empty"))
+    empty = far_sqlite.folder / "empty"
+    empty.mkdir()
+    answer = far_sqlite.obms("drill", "--json", "--store", str(empty))
     assert answer.code == 6
     assert "no proven backup" in answer.json["error"]
     assert answer.json["rpo_seconds"] is None

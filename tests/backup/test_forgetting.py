@@ -14,7 +14,7 @@ from obms.backup.forget import policy_of
 from obms.backup.retain import FOREVER, Policy
 from obms.backup.run import Run, run
 from obms.backup.stores import Stores, open_store, open_stores
-from obms.errors import BackupDamaged, RemovalUnconfirmed, StorageFailed, StoreRefused
+from obms.errors import BackupDamaged, NeedsConfirmation, StorageFailed, StoreRefused
 from tests.backup.conftest import Noted, execute
 from tests.backup.test_pruning import at, listed, made, shrunk
 from tests.deployment import Deployment
@@ -269,7 +269,7 @@ def test_prune_of_a_store_shows_and_does_what_its_url_says(stocked_sqlite: Deplo
     url = f"{place.as_uri()}?retention_days=10"
     rows = stocked_sqlite.obms("backup", "prune", "--store", url, "--dry-run", "--json").json["backups"]
     assert [(row["id"], row["verdict"]) for row in rows] == [(young, "keep"), (old, "remove")]
-    assert stocked_sqlite.obms("backup", "prune", "--store", url).code == RemovalUnconfirmed.exit_code
+    assert stocked_sqlite.obms("backup", "prune", "--store", url).code == NeedsConfirmation.exit_code
     assert stocked_sqlite.obms("backup", "prune", "--store", url, "--yes").out == f"removed {old}\n"
     assert held_in(stocked_sqlite, place) == {young}
     assert set(listed(stocked_sqlite)) == {old, young}

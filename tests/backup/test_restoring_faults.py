@@ -123,6 +123,7 @@ def test_r11_so_it_is_of_a_file_without_manifest(stocked: Deployment) -> None:
     by_hand(stocked, stocked.folder / "plain")
     answer = stocked.obms("restore", str(stocked.folder / "plain"), "--yes", **OTHER_KEY)
     assert answer.code == 10, answer.err
+    assert "--accept-other-key" in answer.err
     assert digests(stocked) == before
 
 

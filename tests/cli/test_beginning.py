@@ -6,6 +6,19 @@ import pytest
 
 from obms.config import read_settings
 from tests.deployment import Deployment
+from tests.real_faults import fill_disk, small_disk
+
+
+def test_settings_for_which_there_is_no_room_leave_no_file(sqlite: Deployment) -> None:
+    with small_disk(sqlite.folder / "full", 64) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        fill_disk(sqlite.folder / "full", leave=0)
+        file = sqlite.folder / "full" / ".env"
+        answer = sqlite.obms("init", "--file", str(file))
+        assert answer.code == 9
+        assert "No space left" in answer.err
+        assert not file.exists()
 
 
 def test_a_new_server_gets_secrets_of_its_own(sqlite: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +36,4 @@ def test_a_new_server_gets_secrets_of_its_own(sqlite: Deployment, monkeypatch: p
     printed = sqlite.obms("init", "--print").out
     assert "SECRET_KEY=" in printed
     assert first not in printed
+    assert sqlite.obms("init", "--print", "--json").json.keys() == {"SECRET_KEY", "AUTH_API_KEY"}

@@ -1,5 +1,6 @@
 """Each exit code of the contract, reached through the command, with one line that says what to do."""
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from obms.backup.lock import locked
 from obms.databases import writing
+from obms.databases.sqlite import Sqlite
 from tests.deployment import Answer, Deployment
-from tests.real_faults import program
+from tests.real_faults import program, unreadable
 
 
 def assert_told(answer: Answer, code: int, *words: str) -> None:
@@ -41,6 +43,7 @@ def test_1_is_for_bugs(sqlite: Deployment) -> None:
     ("name", "value"),
     [
         ("PORT", "many"),
+        ("PORT", "99999"),
         ("BASE_URL", "here"),
         ("DATABASE_URL", "mysql://somewhere/else"),
         ("DATABASE_URL", "nothing like a URL"),
@@ -53,6 +56,13 @@ def test_2_a_wrong_setting_is_named(sqlite: Deployment, name: str, value: str) -
     environment = {"SECRET_KEY": ""} if name.startswith("SECRET") else {}
     answer = sqlite.obms("backup", "list", **environment, **{name: value})
     assert_told(answer, 2, name if name != "SECRET_KEY_FILE" else "secret's file")
+
+
+def test_2_a_port_that_cannot_be_had_is_named_before_anything_is_begun(sqlite: Deployment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert_told(sqlite.obms("serve", PORT=port), 2, f"127.0.0.1:{port}", "in use", "another PORT")
+    assert_told(sqlite.obms("serve", HOST="no.such.host.invalid"), 2, "no.such.host.invalid")
 
 
 def test_2_a_bad_schedule_is_named(sqlite: Deployment) -> None:
@@ -98,12 +108,79 @@ def test_2_there_is_no_such_backup(sqlite: Deployment) -> None:
     assert_told(sqlite.obms("restore", "latest", "--yes"), 2, "latest")
 
 
+def test_2_there_is_no_restore_to_take_back(sqlite: Deployment) -> None:
+    assert_told(sqlite.obms("restore", "--undo", "--yes"), 2, "no restore to take back", "obms backup list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lists"),
+    [
+        (("users", "disable", "mary"), "obms users list"),
+        (("users", "give", "mary", "admin"), "obms users list"),
+        (("users", "api-key", "revoke", "mary"), "obms users api-key list"),
+        (("keys", "rotate", "mary"), "obms keys list"),
+        (("keys", "retire", "mary"), "obms keys list"),
+    ],
+)
+def test_2_a_name_that_is_not_there_is_told_with_what_lists_them(
+    sqlite: Deployment, arguments: tuple[str, ...], lists: str
+) -> None:
+    assert_told(sqlite.obms(*arguments), 2, "mary", lists)
+
+
 def test_3_the_database_is_not_there(deployment: Deployment) -> None:
     missing = {"SQLITE_FILE": str(deployment.folder / "no.db")}
     if deployment.postgres is not None:
         missing = {"DATABASE_URL": deployment.postgres.url("no_such_database")}
     assert_told(deployment.obms("backup", "run", **missing), 3, "obms migrate")
     assert not (deployment.folder / "no.db").exists()
+
+
+ON_ROWS = [
+    ("keys", "list"),
+    ("keys", "rotate", "--all"),
+    ("users", "list"),
+    ("users", "disable", "mary"),
+    ("seed",),
+]
+
+
+@pytest.mark.parametrize("arguments", ON_ROWS)
+def test_3_a_command_on_rows_says_that_the_database_is_not_there(
+    deployment: Deployment, arguments: tuple[str, ...]
+) -> None:
+    missing = {"SQLITE_FILE": str(deployment.folder / "no.db")}
+    if deployment.postgres is not None:
+        missing = {"DATABASE_URL": deployment.postgres.url("no_such_database")}
+    assert_told(deployment.obms(*arguments, **missing), 3, "There is no database", "obms migrate")
+
+
+@pytest.mark.parametrize("arguments", [*ON_ROWS, ("migrate",)])
+def test_3_a_command_on_rows_says_that_the_database_is_damaged(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    notes = sqlite.folder / "notes.txt"
+    notes.write_text("not a database, and long enough to be taken for one\n" * 99, encoding="utf-8")
+    before = notes.read_bytes()
+    assert_told(sqlite.obms(*arguments, SQLITE_FILE=str(notes)), 3, "is damaged", "obms restore latest")
+    assert notes.read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [*ON_ROWS, ("backup", "run")])
+def test_3_a_command_says_that_the_folder_of_the_database_is_not_its_to_read(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    with unreadable(sqlite.folder / "data"):
+        assert_told(sqlite.obms(*arguments), 3, "Permission denied", "user of the server")
+
+
+@pytest.mark.parametrize("arguments", ON_ROWS)
+def test_3_a_command_on_rows_says_that_the_tables_are_not_there(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    empty = sqlite.folder / "empty.db"
+    Sqlite(empty, work=sqlite.folder).create()
+    assert_told(sqlite.obms(*arguments, SQLITE_FILE=str(empty)), 3, "has schema none", "obms migrate")
 
 
 def test_4_the_backup_could_not_be_made(postgresql: Deployment) -> None:
@@ -147,6 +224,32 @@ def test_9_the_storage_failed(sqlite: Deployment) -> None:
     sqlite.backup_dir.parent.joinpath("file").write_text("a file, where a folder is wanted", encoding="utf-8")
     answer = sqlite.obms("backup", "run", BACKUP_DIR=str(sqlite.folder / "file" / "backups"))
     assert_told(answer, 9, "file")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "list"),
+        ("backup", "show", "latest"),
+        ("backup", "verify", "latest"),
+        ("backup", "prune", "--yes"),
+        ("restore", "latest", "--yes"),
+        ("drill",),
+    ],
+)
+def test_9_a_folder_of_copies_that_is_not_there_is_no_empty_one(
+    sqlite: Deployment, arguments: tuple[str, ...]
+) -> None:
+    absent = sqlite.folder / "mistyped"
+    assert_told(sqlite.obms(*arguments, "--store", str(absent)), 9, f"no folder {absent}", "mounted")
+    assert not absent.exists()
+
+
+def test_9_settings_and_a_database_that_cannot_be_written(sqlite: Deployment) -> None:
+    sqlite.folder.joinpath("file").write_text("a file, where a folder is wanted", encoding="utf-8")
+    below = str(sqlite.folder / "file" / "it")
+    assert_told(sqlite.obms("init", "--file", below), 9, below, "--file")
+    assert_told(sqlite.obms("migrate", SQLITE_FILE=below), 9, "file", "SQLITE_FILE")
 
 
 def test_10_a_key_is_missing(sqlite: Deployment) -> None:

@@ -1,6 +1,7 @@
 """What the commands print: one JSON document for programs, lines for people, secrets for nobody."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -77,7 +78,7 @@ def test_a_verdict_reaches_the_level_that_was_asked_for(sqlite: Deployment, leve
 
 
 def test_people_are_told_in_lines(sqlite: Deployment) -> None:
-    assert "no backup yet" in sqlite.obms("backup", "list").out
+    assert f"no backup in {sqlite.backup_dir}" in sqlite.obms("backup", "list").out
     sqlite.seed(12)
     run = sqlite.obms("backup", "run")
     assert run.out.rstrip().endswith("\nproven")
@@ -138,3 +139,18 @@ def test_a_copy_is_called_read_back_only_where_one_was_made(stocked_sqlite: Depl
     told = [run_as_text(replace(made, copies=(copy,))) for copy in (held, sent)]
     assert "  ok   s3://b/p: it lacked nothing\n" in told[0]
     assert "  ok   s3://b/p: 1 copied, 70.0 kB, read back whole\n" in told[1]
+
+
+def test_a_backup_is_shown_and_pinned_by_its_path_too(
+    sqlite: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sqlite.obms("backup", "run", "--no-prove", "--json").json
+    file = sqlite.backup_dir / made["file"]
+    elsewhere = shutil.copytree(sqlite.backup_dir, sqlite.folder / "elsewhere") / made["file"]
+    for path in (file, elsewhere):
+        assert sqlite.obms("backup", "show", str(path), "--json").json["id"] == made["id"]
+    monkeypatch.chdir(sqlite.folder)
+    assert sqlite.obms("backup", "pin", f"backups/{made['file']}", "--json").json["pinned"]
+    assert not sqlite.obms("backup", "unpin", str(file), "--json").json["pinned"]
+    refused = sqlite.obms("backup", "pin", str(elsewhere))
+    assert (refused.code, refused.out) == (2, "")

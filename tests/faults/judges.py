@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obms.backup.catalog import Backup, read_catalog
-from obms.backup.restore import last_safety_backup
-from obms.backup.undo import SAFETY
+from obms.backup.undo import SAFETY, last_safety_backup
 from obms.databases import Facts
 from obms.databases.sqlite import MAGIC as HEAD
 from obms.databases.sqlite import Sqlite

@@ -136,7 +136,9 @@ def lose_a_manifest(server: Deployment) -> None:
 
 
 def fail_a_drill(server: Deployment) -> None:
-    assert server.obms("drill", "--store", str(server.folder / "empty")).code == 6
+    empty = server.folder / "empty"
+    empty.mkdir()
+    assert server.obms("drill", "--store", str(empty)).code == 6
 
 
 def tamper_with_a_drill(server: Deployment) -> None:

@@ -1,6 +1,7 @@
 """What an operator does to what is kept: look, remove, pin."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from obms.backup import Backups
 from obms.backup.catalog import Backup, find
@@ -66,7 +67,7 @@ def _require_intact(place: Place, outlook: Outlook) -> None:
 def pin(backups: Backups, name: str, reason: str = "") -> Backup:
     """Keep a backup until it is unpinned; a second pin replaces the reason. The next run pins its copies."""
     with locked(backups):
-        backup = find(backups.storage, name, backups.trusted)
+        backup = _find_here(backups, name)
         write_pin(backups.storage, backup.pin_name, Pin(reason=reason, pinned_at=backups.clock()))
         return find(backups.storage, backup.file, backups.trusted)
 
@@ -74,6 +75,13 @@ def pin(backups: Backups, name: str, reason: str = "") -> Backup:
 def unpin(backups: Backups, name: str) -> Backup:
     """Leave a backup to the policy again; one that is not pinned stays as it is."""
     with locked(backups):
-        backup = find(backups.storage, name, backups.trusted)
+        backup = _find_here(backups, name)
         backups.storage.remove(backup.pin_name)
         return find(backups.storage, backup.file, backups.trusted)
+
+
+def _find_here(backups: Backups, name: str) -> Backup:
+    """A backup of the folder, which may be named by its path."""
+    path = Path(name)
+    here = "/" in name and path.parent.resolve() == backups.folder.resolve()
+    return find(backups.storage, path.name if here else name, backups.trusted)

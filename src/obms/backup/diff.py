@@ -112,7 +112,7 @@ def diff(
 def _opened(backups: Backups, name: str, accepted: Accepted) -> Iterator[tuple[Side, Connection]]:
     if name == LIVE:
         if not backups.database.exists():
-            raise DatabaseMissing(name="that can be compared")
+            raise DatabaseMissing(name="to compare with: nothing can be read where the settings say")
         with one_moment(backups.database) as live:
             yield _side(LIVE, backups.database.kind, live, backups.clock()), live
         return

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from obms.backup import Backups, later
 from obms.backup.across import Image, load, require_equal_rows
-from obms.backup.catalog import PREFIXES
 from obms.backup.lock import locked
 from obms.backup.manifest import Check
 from obms.backup.prove import (
@@ -30,12 +29,11 @@ from obms.backup.recipients import remember_openers
 from obms.backup.run import clean_up
 from obms.backup.safety import Safety, saving
 from obms.backup.source import Source, resolve
-from obms.backup.trust import NOTHING_MORE, Accepted, check_signature, refusal
-from obms.backup.undo import RECORD, read_record, safety_in
+from obms.backup.trust import NOTHING_MORE, OTHER_KEY, Accepted, check_signature, refusal
+from obms.backup.undo import RECORD, last_safety_backup, read_record
 from obms.databases import Database, Facts, postgresql_dump, sqlite
 from obms.errors import (
     BackupDamaged,
-    BackupNotFound,
     KeyMissing,
     ManifestMissing,
     NotABackup,
@@ -175,10 +173,13 @@ def fit(backups: Backups, source: Source, scratch: Database, *, accept_other_key
     BackupDamaged for what cannot be read, and DatabaseUnreachable where the reading was ended.
     """
     version = source.manifest.app_version if source.manifest else "unknown"
-    with as_damage(source.file):
-        backups.migrate(scratch, source.file, version)
-        if not accept_other_key:
-            backups.check_keys(scratch)
+    try:
+        with as_damage(source.file):
+            backups.migrate(scratch, source.file, version)
+            if not accept_other_key:
+                backups.check_keys(scratch)
+    except KeyMissing as error:
+        raise KeyMissing(**error.facts, hint=OTHER_KEY) from error
 
 
 def undo(backups: Backups) -> Restored:
@@ -302,8 +303,7 @@ def _require_same_key(backups: Backups, source: Source) -> None:
         raise KeyMissing(
             detail=f"{source.file} was sealed with another SECRET_KEY (fingerprint {theirs}, "
             f"here {backups.sealing_key}): its badges would verify, and none could be signed",
-            hint="Set SECRET_KEY to the key of that server. "
-            "If it is lost for good, --accept-other-key restores what verifies.",
+            hint=OTHER_KEY,
         )
 
 
@@ -366,26 +366,6 @@ def _switch(
         checks=keeping.checks(live=exists),
         seconds=0.0,
     )
-
-
-def last_safety_backup(backups: Backups) -> str:
-    """What `undo` would bring back; BackupNotFound when no restore replaced a readable database.
-
-    Refused when that was a database of the other kind: nothing here was replaced.
-    """
-    try:
-        safety = safety_in(read_record(backups.storage))
-    except ValueError:
-        safety = None
-    if not safety:
-        raise BackupNotFound(name="of the last restore", hint="No restore here replaced a readable database.")
-    ours = backups.database.kind
-    if safety.startswith(tuple(prefix for kind, prefix in PREFIXES.items() if kind != ours)):
-        raise Refused(
-            detail=f"the last restore was before the move to {ours}: it replaced what {safety} holds",
-            hint=f"`obms restore {safety} --yes` brings that here.",
-        )
-    return safety
 
 
 def _after(backups: Backups, facts: Facts, done: Restored, checks: list[Check]) -> Restored:

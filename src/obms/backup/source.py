@@ -86,6 +86,14 @@ def storage_of(local: Storage, stores: Stores, name: str) -> tuple[Storage, str]
     return stores.at(url).storage, name
 
 
+def place_named(local: Storage, stores: Stores, name: str) -> tuple[Storage, str]:
+    """As `storage_of`, and of a path to a file its folder."""
+    path = Path(name)
+    if "/" in name and len(path.name.encode()) <= LONGEST_NAME and path.is_file():
+        return Folder(path.parent), path.name
+    return storage_of(local, stores, name)
+
+
 @contextmanager
 def hints_for(name: str) -> Iterator[None]:
     """Have the commands in the hint of BackupNotFound look in the store that `name` names, if it does."""

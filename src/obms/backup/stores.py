@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from obms.backup.counters import complete_at
 from obms.backup.storage import Folder, Storage
-from obms.errors import ConfigurationError, StoreRefused
+from obms.errors import ConfigurationError, StoreMissing, StoreRefused
 
 SCHEMES = ("s3", "gs", "az")
 SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
@@ -101,13 +101,15 @@ class Stores:
         return iter(self.configured)
 
     def at(self, url: str) -> Store:
-        """The store of a URL; one without options is the configured one of that name, if there is one."""
-        if "?" not in url:
-            name = _name(url)
-            known = next((store for store in self.configured if store.name == name), None)
-            if known is not None:
-                return known
-        return open_store(url, self.credentials)
+        """The store of a URL, to look into: StoreMissing for a folder that is not there.
+
+        One without options is the configured one of that name, if there is one.
+        """
+        known = {store.name: store for store in self.configured} if "?" not in url else {}
+        found = known.get(_name(url)) or open_store(url, self.credentials)
+        if isinstance(found.storage, Folder) and not found.storage.path.is_dir():
+            raise StoreMissing(store=found.storage.path)
+        return found
 
 
 def open_stores(

@@ -6,6 +6,10 @@ from obms.backup.manifest import Check, Manifest, Signature
 from obms.errors import KeyMissing, NotSigned, ObmsError
 
 CHECK = "signature"
+OTHER_KEY = (
+    "Set SECRET_KEY to the key of that server. If it is lost for good, --accept-other-key takes the backup "
+    "as it is; after a restore `obms keys rotate --all` lets issuers sign again."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,5 @@ def refusal(name: str, signature: Signature) -> ObmsError:
         return NotSigned(name=name)
     return KeyMissing(
         detail=f"{name} was signed with another SECRET_KEY",
-        hint="Set SECRET_KEY to the key of that server. "
-        "If it is lost for good, --accept-other-key takes the backup as it is.",
+        hint=OTHER_KEY,
     )

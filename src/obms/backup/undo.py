@@ -2,7 +2,10 @@
 
 import json
 
+from obms.backup import Backups
+from obms.backup.catalog import PREFIXES
 from obms.backup.storage import Storage
+from obms.errors import NothingToUndo, Refused
 
 RECORD = "last_restore.json"
 SAFETY = "safety"
@@ -22,3 +25,23 @@ def safety_in(record: bytes) -> str | None:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(RECORD) from error
     return str(safety) if safety else None
+
+
+def last_safety_backup(backups: Backups) -> str:
+    """What `undo` would bring back; NothingToUndo when no restore replaced a readable database.
+
+    Refused when that was a database of the other kind: nothing here was replaced.
+    """
+    try:
+        safety = safety_in(read_record(backups.storage))
+    except ValueError:
+        safety = None
+    if not safety:
+        raise NothingToUndo
+    ours = backups.database.kind
+    if safety.startswith(tuple(prefix for kind, prefix in PREFIXES.items() if kind != ours)):
+        raise Refused(
+            detail=f"the last restore was before the move to {ours}: it replaced what {safety} holds",
+            hint=f"`obms restore {safety} --yes` brings that here.",
+        )
+    return safety

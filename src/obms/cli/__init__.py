@@ -28,6 +28,7 @@ from obms.cli.common import (
     make_onlooker,
     make_server,
     named,
+    opened_server,
 )
 from obms.cli.comparing import diff
 from obms.cli.deployed import verify_deployment
@@ -45,7 +46,14 @@ from obms.cli.picking import Only, Overwrite, restore_only
 from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+HELP_COLUMNS = 110
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": HELP_COLUMNS},
+)
 backups.app.add_typer(retention.app)
 backups.app.command("rekey")(rekey)
 app.command("init")(init)
@@ -163,8 +171,7 @@ def seed(
     """
     from obms.badges.seeding import seed as sow
 
-    server = make_server(load_settings())
-    with _progress("credentials", credentials) as advance:
+    with opened_server() as server, _progress("credentials", credentials) as advance:
         rows = sow(
             server.database.engine,
             server.site,
@@ -206,6 +213,7 @@ def restore(
     """
     from obms.backup import restore as restoring
     from obms.backup.trust import Accepted
+    from obms.backup.undo import last_safety_backup
 
     if (name is None) != undo:
         raise typer.BadParameter("name one backup, or --undo")
@@ -227,7 +235,7 @@ def restore(
         )
         return
     if dry_run:
-        safety = name or restoring.last_safety_backup(everything)
+        safety = name or last_safety_backup(everything)
         plan = restoring.plan(everything, safety, accepted=accepted, same_kind=same_kind)
         show(plain(plan), plan_as_text(plain(plan)), as_json=as_json)
         return
@@ -277,7 +285,7 @@ def move(
 
 def _ask(what: str) -> None:
     if not sys.stdin.isatty() or not typer.confirm(f"Replace the live database by {what}?", err=True):
-        raise NeedsConfirmation
+        raise NeedsConfirmation(what="replace the live database")
 
 
 @contextmanager

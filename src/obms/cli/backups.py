@@ -88,7 +88,7 @@ def list_all(*, store: StoreUrl = None, as_json: AsJson = False) -> None:
     for row in rows:
         typer.echo(backup_as_text(row))
     if not rows:
-        typer.echo("There is no backup yet. `obms backup run` makes one.")
+        typer.echo(f"There is no backup in {store or settings.backup_dir}. `obms backup run` makes one.")
 
 
 @app.command("show")
@@ -99,10 +99,10 @@ def show_one(name: Name, *, store: StoreUrl = None, as_json: AsJson = False) -> 
     """
     from obms.app import open_copies, trusted_key
     from obms.backup.catalog import find
-    from obms.backup.source import hints_for, storage_of
+    from obms.backup.source import hints_for, place_named
 
     settings, name = load_settings(), named(name, store)
-    place = storage_of(open_storage(settings, None), open_copies(settings), name)
+    place = place_named(open_storage(settings, None), open_copies(settings), name)
     with hints_for(name):
         backup = find(*place, trusted_key(settings))
     shown = backup_as_json(backup) | {

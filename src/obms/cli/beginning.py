@@ -1,5 +1,6 @@
 """`obms init`: the settings of a new server."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ from obms.cli.common import AsJson
 from obms.cli.output import show
 from obms.env_file import new_settings, write_settings
 from obms.errors import SettingsThere
+
+SETTING = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 
 
 def init(
@@ -24,7 +27,8 @@ def init(
     Example: obms init
     """
     if printed:
-        typer.echo(new_settings(), nl=False)
+        text = new_settings()
+        show(dict(SETTING.findall(text)), text.rstrip("\n"), as_json=as_json)
         return
     if not write_settings(file):
         raise SettingsThere(file=file)

@@ -2,12 +2,18 @@
 
 # Imports stand where they are needed, so that `--help` answers at once.
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from obms.errors import DatabaseNotMigrated, DatabaseUnreachable, NotFound
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy.exc import SQLAlchemyError
 
     from obms.backup import Backups
     from obms.backup.manifest import Check, Verdict
@@ -31,6 +37,15 @@ StoreUrl = Annotated[
 ]
 
 
+# What tells the right name of a thing that was not found.
+LISTS = {
+    "issuer": "`obms keys list` names the issuers.",
+    "key": "`obms keys list` shows what there is.",
+    "user": "`obms users list` shows what there is.",
+    "API key": "`obms users api-key list USER` shows those of a user.",
+}
+
+
 def load_settings() -> "Settings":
     from obms.config import read_settings
 
@@ -41,6 +56,34 @@ def make_server(settings: "Settings") -> "Server":
     from obms.app import open_server
 
     return open_server(settings)
+
+
+@contextmanager
+def opened_server() -> "Iterator[Server]":
+    """The server of the settings, for work on rows; what its database complains of becomes an ObmsError."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    server = make_server(load_settings())
+    try:
+        yield server
+    except SQLAlchemyError as error:
+        from obms.web.problems import is_away
+
+        if not is_away(error):
+            raise
+        raise _complaint(server, error) from error
+    except NotFound as error:
+        raise NotFound(**error.facts, hint=LISTS[str(error.facts["what"])]) from error
+    finally:
+        server.database.engine.dispose()
+
+
+def _complaint(server: "Server", error: "SQLAlchemyError") -> DatabaseUnreachable:
+    """What is the matter, which the database itself tells best; if it knows of nothing, what was said."""
+    revision = server.database.facts(digests=False).revision
+    if revision != server.needed_revision:
+        return DatabaseNotMigrated(found=revision or "none", needed=server.needed_revision)
+    return DatabaseUnreachable(detail=str(getattr(error, "orig", error)).splitlines()[0])
 
 
 def make_backups(settings: "Settings", *, logged: bool = False) -> "Backups":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from obms.cli.common import AsJson, load_settings, make_server
+from obms.cli.common import AsJson, opened_server
 from obms.cli.output import show
 
 if TYPE_CHECKING:
@@ -30,19 +30,10 @@ PasswordInput = Annotated[
 @contextmanager
 def _desk() -> "Iterator[Desk]":
     """The users of this server, and the one who changes them."""
-    from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
-
     from obms.badges.desk import Desk
-    from obms.errors import DatabaseUnreachable
 
-    server = make_server(load_settings())
-    try:
+    with opened_server() as server:
         yield Desk(engine=server.database.engine, site=server.site, keep=server.keep)
-    except (InterfaceError, OperationalError, ProgrammingError) as error:
-        hint = "If it runs, it may lack today's tables: `obms migrate`."
-        raise DatabaseUnreachable(detail=str(error.orig).splitlines()[0], hint=hint) from error
-    finally:
-        server.database.engine.dispose()
 
 
 @app.command("add")

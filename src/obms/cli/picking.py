@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from obms.cli.output import notable, plain, show, warn
-from obms.errors import RowsUnconfirmed
+from obms.errors import NeedsConfirmation
 
 if TYPE_CHECKING:
     from obms.backup import Backups
@@ -48,7 +48,7 @@ def restore_only(
     from obms.backup.pick import pick
 
     if not (dry_run or yes):
-        raise RowsUnconfirmed
+        raise NeedsConfirmation(what="write into the live database")
     done = plain(pick(backups, name, only, overwrite=overwrite, dry_run=dry_run, accepted=accepted))
     show(done, "\n".join(_lines(done)), as_json=as_json)
     warn(done)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from obms.cli.common import AsJson, Name, StoreUrl, load_settings, make_backups
+from obms.cli.common import AsJson, StoreUrl, load_settings, make_backups
 from obms.cli.output import backup_as_json, outlook_as_json, outlook_as_text, show
-from obms.errors import RemovalUnconfirmed
+from obms.errors import NeedsConfirmation
 
 if TYPE_CHECKING:
     from obms.backup.prune import Outlook
 
 app = typer.Typer(rich_markup_mode=None)
+
+Here = Annotated[str, typer.Argument(help="An id, a file name, or `latest`; its path, in BACKUP_DIR.")]
 
 
 @app.command("prune")
@@ -62,12 +64,12 @@ def _ask(outlook: "Outlook") -> None:
     words += [f"accept that {outlook.held}"] if outlook.held else []
     what = " and ".join(words)
     if not sys.stdin.isatty() or not typer.confirm(f"Really {what}?", err=True):
-        raise RemovalUnconfirmed(what=what)
+        raise NeedsConfirmation(what=what)
 
 
 @app.command("pin")
 def pin(
-    name: Name,
+    name: Here,
     *,
     reason: Annotated[str, typer.Option(help="Why, for those who come later.")] = "",
     as_json: AsJson = False,
@@ -83,7 +85,7 @@ def pin(
 
 
 @app.command("unpin")
-def unpin(name: Name, *, as_json: AsJson = False) -> None:
+def unpin(name: Here, *, as_json: AsJson = False) -> None:
     """Leave a pinned backup to the policy again.
 
     Example: obms backup unpin sqlite_backup_2026-11-22_00-00-00

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from obms.cli.common import AsJson, load_settings, make_server
+from obms.cli.common import AsJson, opened_server
 from obms.cli.output import plain, show
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def list_keys(
     """
     from obms.badges import keys
 
-    server = make_server(load_settings())
-    with server.database.engine.connect() as connection:
+    with opened_server() as server, server.database.engine.connect() as connection:
         found = keys.keys_of(connection, _bare(issuer) if issuer else None)
     rows = [_as_json(key, server.site.base_url) for key in found]
     show(
@@ -68,11 +67,10 @@ def rotate(
 
     if bool(issuers) == everyone:
         raise typer.BadParameter("name issuers, or --all")
-    server = make_server(load_settings())
     chosen: tuple[Any, ...] = (algorithm.value,) if algorithm else keys.ALGORITHMS
     actor = access.Actor(id="obms keys rotate", is_admin=True)
     made = []
-    with writing(server.database.engine) as connection:
+    with opened_server() as server, writing(server.database.engine) as connection:
         everybody = connection.execute(sa.select(issuer_table.c.id).order_by("id")).scalars().all()
         for id in everybody if everyone else map(_bare, issuers or []):
             find_issuer(connection, id)
@@ -94,9 +92,8 @@ def retire(
     from obms.badges import access, keys
     from obms.databases import writing
 
-    server = make_server(load_settings())
     actor = access.Actor(id="obms keys retire", is_admin=True)
-    with writing(server.database.engine) as connection:
+    with opened_server() as server, writing(server.database.engine) as connection:
         retired, changed = keys.retire(connection, server.site, key.rpartition("#")[2])
         if changed:
             access.record(connection, server.site, actor, "key.retire", retired.id)
@@ -120,10 +117,9 @@ def adopt(
     from obms.badges.profiles import find_issuer
     from obms.databases import writing
 
-    server = make_server(load_settings())
     actor = access.Actor(id="obms keys adopt", is_admin=True)
     pem, id, issuer_id = _read(public), str(_uuid(key)), _bare(issuer)
-    with writing(server.database.engine) as connection:
+    with opened_server() as server, writing(server.database.engine) as connection:
         find_issuer(connection, issuer_id)
         adopted = elsewhere.adopt(connection, server.site, issuer_id, id, pem)
         access.record(connection, server.site, actor, "key.adopt", id, {"issuer": issuer_id})

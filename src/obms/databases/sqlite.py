@@ -35,11 +35,14 @@ from obms.errors import (
     DatabaseDamaged,
     DatabaseMissing,
     DatabaseUnreachable,
+    StorageFailed,
 )
 
 MAGIC = b"SQLite format 3\x00"
 STEP_PAGES = 4096
 WRITER_SECONDS = 20.0
+NOT_SEARCHED = "Run it as the user of the server, or give this one the right to its folder."
+NOT_MADE = "Check SQLITE_FILE, and the free space and permissions of its folder."
 
 
 def is_image(head: bytes) -> bool:
@@ -93,15 +96,21 @@ class Sqlite:
 
     def create(self) -> None:
         """An empty database, where there is none."""
-        private.make_folder(self.path.parent)
-        with suppress(FileExistsError):  # SQLite's own files beside it take its mode
-            os.close(private.make_file(self.path, os.O_RDWR))
-        with closing(connect(self.path, mode="rwc")) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        try:
+            private.make_folder(self.path.parent)
+            with suppress(FileExistsError):  # SQLite's own files beside it take its mode
+                os.close(private.make_file(self.path, os.O_RDWR))
+            with closing(connect(self.path, mode="rwc")) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except OSError as error:
+            detail = f"{error.filename or self.path}: {error.strerror or error}"
+            raise StorageFailed(detail=detail, hint=NOT_MADE) from error
+        except sqlite3.DatabaseError as error:
+            raise failure(error, self.path) from error
 
     def exists(self) -> bool:
         # An empty file is not even opened: SQLite would remove the WAL that lies beside it.
-        if not self.path.is_file() or not self.path.stat().st_size:
+        if not self._is_file() or not self.path.stat().st_size:
             return False
         try:
             with closing(connect(self.path)) as connection:
@@ -121,7 +130,7 @@ class Sqlite:
 
     @contextmanager
     def snapshot(self) -> Generator[SqliteSnapshot]:
-        if not self.path.is_file():
+        if not self._is_file():
             raise DatabaseMissing(name=self.path)
         self._require_content()
         with live_errors(self.path):
@@ -174,8 +183,15 @@ class Sqlite:
 
     def _require_content(self) -> None:
         """Of an empty file SQLite makes a database without a table, which would pass for what was lost."""
-        if self.path.is_file() and not self.path.stat().st_size:
+        if self._is_file() and not self.path.stat().st_size:
             raise DatabaseDamaged(name=self.path, detail="the file is empty", hint=DatabaseMissing.hint)
+
+    def _is_file(self) -> bool:
+        try:
+            return self.path.is_file()
+        except OSError as error:  # its folder may not be searched
+            detail = f"{self.path}: {error.strerror}"
+            raise DatabaseUnreachable(detail=detail, hint=NOT_SEARCHED) from error
 
     def problems(self) -> tuple[str, ...]:
         try:

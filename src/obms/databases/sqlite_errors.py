@@ -65,5 +65,6 @@ def live_errors(path: Path) -> Iterator[None]:
         raise failure(error, path) from error
     except sqlite3.DatabaseError as error:
         raise BackupFailed(
-            detail=f"{path} is damaged: {error}", hint="Nothing was published. `obms restore latest`."
+            detail=f"{path} is damaged: {error}",
+            hint="Nothing was published. `obms restore latest` brings the newest proven backup back.",
         ) from error

@@ -94,7 +94,8 @@ def clock(scene: Scene) -> Iterator[Finding]:
     made = (backup.created_at for backup in read_catalog(scene.backups.storage, scene.backups.trusted))
     newest = max((moment for moment in made if moment), default=None)
     good = newest is None or newest <= limit
-    detail = f"now {scene.backups.clock():%Y-%m-%d %H:%M} UTC, the newest backup {newest or 'none'}"
+    told = f"{newest:%Y-%m-%d %H:%M}" if newest else "none"
+    detail = f"now {scene.backups.clock():%Y-%m-%d %H:%M} UTC, the newest backup {told}"
     yield _green_if("clock", good=good, light="red", detail=detail, mend=status.SET_CLOCK)
 
 

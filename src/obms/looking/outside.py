@@ -46,7 +46,7 @@ class Outside:
         try:
             answer = _ask(self.client, path, headers)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise ServerUnreachable(url=self.url, detail=f"{path}: {error}") from error
+            raise ServerUnreachable(url=self.url, detail=f"{path}: {error}".rstrip(".")) from error
         self.asked += 1
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self.broken.append(f"{path} answers {answer.status_code}")

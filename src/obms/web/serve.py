@@ -1,6 +1,7 @@
 """Serving: uvicorn in front, and the schedule of the backups as a child beside it, or a watch over them."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from threading import Thread
 
 import uvicorn
 
+from obms.errors import ConfigurationError
 from obms.observe import Event, Hook
 
 RESTART_SECONDS = 60.0
@@ -24,8 +26,9 @@ LOG = "timestamp="
 def serve_api(*, host: str, port: int, workers: int, beside: Callable[[Flag], object]) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered, a backup is taken back.
 
-    `beside` goes on in a thread until its flag is set.
+    `beside` goes on in a thread until its flag is set. ConfigurationError where the port cannot be had.
     """
+    _require_port(host, port)
     with _going_on(beside):
         uvicorn.run(
             "obms.web:create",
@@ -39,6 +42,17 @@ def serve_api(*, host: str, port: int, workers: int, beside: Callable[[Flag], ob
             server_header=False,
             timeout_graceful_shutdown=int(GRACE_SECONDS),
         )
+
+
+def _require_port(host: str, port: int) -> None:
+    """Before anything is begun: uvicorn tells it late, and by the exit code of a lost database."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigurationError(
+            detail=f"HOST and PORT: {host}:{port} cannot be listened on: {error.strerror}",
+            hint="Set another PORT, or end what has this one (`ss -ltnp` names it).",
+        ) from error
 
 
 @contextmanager
