@@ -1,0 +1,360 @@
+"""What stands at the edge of keeping backups: a file that cannot be read, a folder that takes nothing."""
+
+import secrets
+import subprocess
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyrage.x25519 import Identity
+
+from obms.backup.catalog import STAMP
+from obms.backup.counters import FILE, read_counters
+from obms.backup.drill_report import END, PREFIX, _free_name, disbelieved, seconds_as_text
+from obms.backup.encryption import Age, opens
+from obms.backup.journal import Tally
+from obms.backup.keeper import is_kept, keeping
+from obms.backup.later import catch_up
+from obms.backup.move import check_target
+from obms.backup.outdated import drop_outdated
+from obms.backup.prove import prove, read_facts, spool_folder, sweep_spools
+from obms.backup.rekey import _checked, rekey
+from obms.backup.run import record
+from obms.backup.s3_requests import S3Requests
+from obms.backup.shipping import drop_shipped, read_shipped, ship
+from obms.backup.source import resolve
+from obms.backup.storage import Folder
+from obms.backup.stores import Options, Store, open_store
+from obms.backup.superseded import sweep_superseded
+from obms.databases import Database
+from obms.databases.sqlite_snapshot import connect
+from obms.errors import (
+    BackupDamaged,
+    BackupNotFound,
+    DatabaseUnreachable,
+    StorageFailed,
+    StoreRefused,
+)
+from tests.backup.conftest import Backed, Noted, execute, images, manifest_of
+from tests.backup.test_journal import NOW, opened
+from tests.backup.test_restoring_faults import by_hand
+from tests.deployment import Deployment
+from tests.real_faults import read_only_view, unreadable
+
+DAY = timedelta(days=1)
+
+
+def damage_a_table(file: Path, table: str = "revocations") -> None:
+    """Neither its rows nor its indexes can be read; the schema can."""
+    with closing(connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        roots = "SELECT rootpage FROM sqlite_master WHERE tbl_name = ?"
+        pages = [page for (page,) in connection.execute(roots, (table,))]
+    content = bytearray(file.read_bytes())
+    for page in pages:
+        content[(page - 1) * size : page * size] = b"\xff" * size
+    file.write_bytes(content)
+
+
+def damaged(server: Deployment) -> Database:
+    server.database.engine.dispose()
+    damage_a_table(server.settings.sqlite_file)
+    return server.database
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"7"])
+def test_counters_that_are_none_are_left_out_and_never_0(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    assert read_counters(tmp_path) == {}
+
+
+def test_counters_that_cannot_be_read_are_left_out_and_never_0(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    assert read_counters(tmp_path) == {}
+
+
+def test_a_report_of_a_drill_that_is_damaged_is_named(tmp_path: Path) -> None:
+    name = f"{PREFIX}{NOW.strftime(STAMP)}{END}"
+    (tmp_path / "drills").mkdir()
+    for folder in (tmp_path, tmp_path / "drills"):
+        (folder / name).write_text("{}", encoding="ascii")
+    assert list(disbelieved(tmp_path, None)) == [name]
+
+
+def test_two_drills_of_one_second_have_two_reports(tmp_path: Path) -> None:
+    first = _free_name(Folder(tmp_path), NOW)
+    (tmp_path / f"{first}{END}").touch()
+    assert _free_name(Folder(tmp_path), NOW) == f"{PREFIX}{(NOW + timedelta(seconds=1)).strftime(STAMP)}"
+
+
+def test_a_span_of_time_is_told_as_a_person_says_it() -> None:
+    assert [seconds_as_text(span) for span in (None, 1.25, 3725.4)] == ["unknown", "1.2 s", "1:02:05"]
+
+
+def test_of_a_large_image_the_beginning_tells_who_opens_it() -> None:
+    identity, stranger = Identity.generate(), Identity.generate()
+    coded = b"".join(Age([str(identity.to_public())], None).encode(iter([secrets.token_bytes(300_000)])))
+    assert opens(identity, coded[: 1 << 16])
+    assert not opens(stranger, coded[: 1 << 16])
+
+
+def test_nothing_to_write_makes_no_journal(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal")
+    journal.append([])
+    assert not journal.folder.exists()
+
+
+def test_a_journal_whose_place_cannot_be_written_says_so(tmp_path: Path) -> None:
+    assert "too long" in str(opened(tmp_path / ("x" * 300)).problem())
+    (tmp_path / "folder").mkdir()
+    with read_only_view(tmp_path / "folder", tmp_path / "view") as view:
+        assert "may not be written" in str(opened(view / "journal").problem())
+
+
+def test_an_empty_line_of_the_journal_is_no_damage(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append([{"id": 1}])
+    (file,) = journal.files()
+    file.write_bytes(b"\n" + file.read_bytes())
+    tally = Tally()
+    assert [line.entry["id"] for line in journal.read(tally)] == [1]
+    assert (tally.torn, tally.damaged) == (0, 0)
+
+
+def test_without_a_key_no_journal_is_caught_up(sqlite: Deployment, tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal", key=None)
+    backups = sqlite.backups
+    assert catch_up(replace(backups, later=replace(backups.later, journal=journal))) is None
+    assert not journal.exists()
+
+
+def test_each_look_at_the_clock_leaves_its_mark(sqlite: Deployment) -> None:
+    looks: list[int] = []
+    backups = sqlite.backups
+    look = keeping(backups, lambda: looks.append(1))
+    (backups.folder / ".schedule").unlink()
+    assert not is_kept(backups.folder, backups.clock())
+    look()
+    assert is_kept(backups.folder, backups.clock())
+    assert looks == [1]
+
+
+def test_r7_a_target_that_cannot_be_read_is_not_moved_to(sqlite: Deployment, postgresql: Deployment) -> None:
+    with pytest.raises(DatabaseUnreachable, match="the target"):
+        check_target(postgresql.backups, damaged(sqlite))
+
+
+def test_r7_a_database_that_cannot_be_proven_is_not_moved(
+    stocked_sqlite: Deployment, postgresql: Deployment
+) -> None:
+    execute(stocked_sqlite, "UPDATE status_entries SET value = NOT value")
+    url = f"{postgresql.environment['DATABASE_URL']}_moved"
+    answer = stocked_sqlite.obms("move", "--to", url, "--yes")
+    assert answer.code == 6, answer.err
+    execute(stocked_sqlite, "DELETE FROM audit_events")  # it takes writers still
+
+
+def test_r1_a_damaged_file_made_by_hand_is_refused_across_the_kinds(
+    stocked_sqlite: Deployment, stocked_postgresql: Deployment, tmp_path: Path
+) -> None:
+    by_hand(stocked_sqlite, tmp_path / "by hand.db")
+    damage_a_table(tmp_path / "by hand.db")
+    before = stocked_postgresql.database.facts()
+    answer = stocked_postgresql.obms("restore", str(tmp_path / "by hand.db"), "--yes")
+    assert answer.code == 5, answer.err
+    assert stocked_postgresql.database.facts() == before
+
+
+def test_r1_a_compressed_file_made_by_hand_that_was_cut_is_refused(
+    stocked_sqlite: Deployment, tmp_path: Path
+) -> None:
+    by_hand(stocked_sqlite, tmp_path / "x.db")
+    subprocess.run(["gzip", "-1", tmp_path / "x.db"], check=True)
+    (tmp_path / "cut.gz").write_bytes((tmp_path / "x.db.gz").read_bytes()[:-100])
+    answer = stocked_sqlite.obms("restore", str(tmp_path / "cut.gz"), "--yes")
+    assert (answer.code, "cut.gz" in answer.err) == (5, True), answer.err
+
+
+def test_a_live_database_with_a_damaged_table_is_set_aside_whole(backed_sqlite: Backed) -> None:
+    """There is no safety backup of what cannot be read to its end: it is kept as it is."""
+    server, made = backed_sqlite
+    before = server.database.facts()
+    damaged(server)
+    content = server.settings.sqlite_file.read_bytes()
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["id"], answer.json["safety_backup"]) == (made["id"], None)
+    assert Path(answer.json["set_aside"]).read_bytes() == content
+    assert server.database.facts() == before
+
+
+def test_days_of_the_journal_are_kept_where_a_store_cannot_be_asked(
+    backed_sqlite: Backed, noted: Noted
+) -> None:
+    server, _ = backed_sqlite
+    store = server.folder / "store"
+    store.mkdir()
+    server.environment["BACKUP_STORES"] = str(store)
+    with unreadable(store):
+        drop_outdated(replace(server.backups, notify=noted))
+    (told,) = noted.named("journal.not_dropped")
+    assert "Permission denied" in str(told.facts["error"])
+
+
+def test_a_verdict_that_cannot_be_kept_is_loud(stocked_sqlite: Deployment, tmp_path: Path) -> None:
+    made = stocked_sqlite.obms("backup", "run", "--no-prove", "--json").json
+    backups, manifest = stocked_sqlite.backups, manifest_of(stocked_sqlite, made["id"])
+    with read_only_view(stocked_sqlite.backup_dir, tmp_path / "view") as view:
+        there = replace(backups, storage=Folder(view))
+        with pytest.raises(StorageFailed, match="Read-only"):
+            prove(there, manifest, level="intact")
+        with pytest.raises(StorageFailed, match="Read-only"):
+            record(there, backups.clock(), {}, error=None)
+
+
+def test_a_folder_for_the_work_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageFailed, match="Not a directory"), spool_folder(tmp_path / "file" / "work"):
+        raise AssertionError("there is no place to work in")
+
+
+def test_what_a_killed_run_left_and_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "spool-abc").touch()
+    with pytest.raises(StorageFailed, match="spool-abc"):
+        sweep_spools(tmp_path)
+
+
+def test_what_cannot_be_read_of_a_copy_is_damage_of_the_backup(stocked_sqlite: Deployment) -> None:
+    with pytest.raises(BackupDamaged, match="the copy"):
+        read_facts(damaged(stocked_sqlite), "the copy")
+
+
+def test_a_database_that_lets_no_row_go_is_proven_without(stocked_sqlite: Deployment) -> None:
+    tables = stocked_sqlite.database.facts(digests=False).rows
+    for name in tables:
+        refuse = f"CREATE TRIGGER keep_{name} BEFORE DELETE ON {name} BEGIN SELECT RAISE(ABORT, 'no'); END"
+        execute(stocked_sqlite, refuse)
+    checks = {check["name"]: check for check in stocked_sqlite.made_backup()["proof"]["checks"]}
+    assert checks["refuses a lost row"]["detail"] == "there is no row that could be taken"
+
+
+def test_an_image_without_its_manifest_is_not_encrypted_anew(backed_sqlite: Backed) -> None:
+    server, made = backed_sqlite
+    for end in (".json", ".proof.json"):
+        (server.backup_dir / f"{made['file']}{end}").unlink()
+    before = images(server)
+    public = str(Identity.generate().to_public())
+    (told,) = rekey(server.backups, [made["file"]], add=[public])
+    assert isinstance(told.error, BackupDamaged)
+    assert images(server) == before
+
+
+def test_a_backup_that_was_never_judged_is_encrypted_anew_and_is_not_proven_by_that(
+    stocked_sqlite: Deployment,
+) -> None:
+    made = stocked_sqlite.obms("backup", "run", "--no-prove", "--json").json
+    (told,) = rekey(stocked_sqlite.backups, [made["id"]], add=[str(Identity.generate().to_public())])
+    assert (told.changed, told.error) == (True, None)
+    (listed,) = stocked_sqlite.obms("backup", "list", "--json").json
+    assert (listed["file"], listed["proven"]) == (told.file, False)
+
+
+def test_plain_bytes_that_are_not_those_of_the_manifest_are_not_encrypted_anew(
+    backed_sqlite: Backed,
+) -> None:
+    server, made = backed_sqlite
+    with pytest.raises(BackupDamaged, match="plain bytes"):
+        list(_checked(iter([b"others"]), manifest_of(server, made["id"])))
+
+
+def test_an_old_form_stays_where_the_new_one_is_not_whole(backed_sqlite: Backed) -> None:
+    server, made = backed_sqlite
+    (server.backup_dir / f"{made['id']}.1.db.gz.age").write_bytes(b"half")
+    before = images(server)
+    sweep_superseded(server.backups)
+    assert images(server) == before
+
+
+def test_a_name_that_no_file_can_have_is_not_found(sqlite: Deployment) -> None:
+    with pytest.raises(BackupNotFound):
+        resolve(sqlite.backups, "x" * 300)
+
+
+def test_a_store_that_lets_nothing_be_removed_keeps_its_old_days(tmp_path: Path) -> None:
+    class Keeping(Folder):
+        def remove(self, name: str) -> None:
+            raise StoreRefused(store=self.path, detail="it is immutable")
+
+    journal, store = opened(tmp_path / "journal"), Keeping(tmp_path / "store")
+    journal.append([{"id": 1}])
+    assert ship(journal, store) > 0
+    before = list(store.names())
+    assert drop_shipped(store, NOW + 9 * DAY) == []
+    assert list(store.names()) == before
+
+
+def test_of_a_store_only_the_days_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    journal, store = opened(tmp_path / "journal"), Folder(tmp_path / "store")
+    journal.append([{"id": "old"}])
+    later = opened(journal.folder, now=NOW + DAY)
+    later.append([{"id": "new"}])
+    ship(journal, store)
+    lines = read_shipped(journal, store, Tally(), since=(NOW + DAY).date())
+    assert [line.entry["id"] for line in lines] == ["new"]
+
+
+def test_a_folder_locks_nothing(tmp_path: Path) -> None:
+    store = Store(name="folder", storage=Folder(tmp_path), options=Options(lock_days=1))
+    store.storage.put("x", iter([b"x"]))
+    store.lock("x", NOW)
+    store.storage.remove("x")
+    assert list(store.storage.names()) == []
+
+
+def requests(token: str | None = None) -> S3Requests:
+    return S3Requests(
+        store="s3://b",
+        endpoint="http://127.0.0.1:1",
+        bucket="b",
+        prefix="",
+        region="r",
+        key="key",
+        secret="secret",
+        token=token,
+    )
+
+
+def test_a_server_of_s3_that_does_not_answer_is_told() -> None:
+    with pytest.raises(StorageFailed, match="s3://b"):
+        list(requests().uploads())
+
+
+def test_a_token_of_a_session_is_sent_and_signed() -> None:
+    headers = requests(token="the token")._signed("GET", "/b", "", b"")
+    assert headers["x-amz-security-token"] == "the token"
+    assert "x-amz-security-token" in headers["authorization"]
+
+
+def test_without_a_key_nothing_is_asked_that_the_client_does_not_ask() -> None:
+    assert open_store("s3://bucket", {}).storage.requests is None  # type: ignore[attr-defined]
+
+
+def test_s4_the_schedule_ends_when_its_parent_does(sqlite: Deployment) -> None:
+    arguments = ("backup", "schedule", "--until-input-ends")
+    with sqlite.start_reading(subprocess.PIPE, *arguments, BACKUP_SCHEDULE="0 0 1 1 *") as process:
+        _, said = process.communicate("some input\n", timeout=30)
+    assert process.returncode == 143, said
+
+
+def test_r10_a_line_that_another_server_sealed_is_not_believed(backed_sqlite: Backed) -> None:
+    server, made = backed_sqlite
+    theirs = opened(server.backup_dir / "journal", key=b"other", name="theirs", now=datetime.now(UTC))
+    theirs.append([{"credential": "x", "what": "revoked"}])
+    answer = server.obms("restore", made["id"], "--yes", "--json")
+    assert answer.code == 0, answer.err
+    told = next(check for check in answer.json["checks"] if check["name"] == "journal")
+    assert "1" in told["detail"]
+    assert not told["ok"]
