@@ -6,33 +6,42 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
+import sqlalchemy as sa
 from pyrage.x25519 import Identity
 
 from obms.backup.catalog import STAMP
+from obms.backup.copies import _sweep
 from obms.backup.counters import FILE, read_counters
+from obms.backup.drill import _source, drill
 from obms.backup.drill_report import END, PREFIX, _free_name, disbelieved, seconds_as_text
 from obms.backup.encryption import Age, opens
 from obms.backup.journal import Tally
 from obms.backup.keeper import is_kept, keeping
 from obms.backup.later import catch_up
 from obms.backup.move import check_target
+from obms.backup.object_store import open_object_store
 from obms.backup.outdated import drop_outdated
 from obms.backup.prove import prove, read_facts, spool_folder, sweep_spools
+from obms.backup.recipients import RECORD, remember_openers, unproven_recipients
 from obms.backup.rekey import _checked, rekey
+from obms.backup.restore import fit, loaded
 from obms.backup.run import record
 from obms.backup.s3_requests import S3Requests
 from obms.backup.shipping import drop_shipped, read_shipped, ship
 from obms.backup.source import resolve
-from obms.backup.storage import Folder
-from obms.backup.stores import Options, Store, open_store
+from obms.backup.storage import Folder, Ours
+from obms.backup.stores import MB, Options, Store, open_store
 from obms.backup.superseded import sweep_superseded
-from obms.databases import Database
+from obms.databases import Chunks, Database
+from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import connect
 from obms.errors import (
     BackupDamaged,
     BackupNotFound,
+    ConfigurationError,
     DatabaseUnreachable,
     StorageFailed,
     StoreRefused,
@@ -40,8 +49,10 @@ from obms.errors import (
 from tests.backup.conftest import Backed, Noted, execute, images, manifest_of
 from tests.backup.test_journal import NOW, opened
 from tests.backup.test_restoring_faults import by_hand
+from tests.clouds import Cloud
 from tests.deployment import Deployment
 from tests.real_faults import read_only_view, unreadable
+from tests.s3_server import S3Server
 
 DAY = timedelta(days=1)
 
@@ -358,3 +369,134 @@ def test_r10_a_line_that_another_server_sealed_is_not_believed(backed_sqlite: Ba
     told = next(check for check in answer.json["checks"] if check["name"] == "journal")
     assert "1" in told["detail"]
     assert not told["ok"]
+
+
+def test_r10_a_revocation_that_has_no_place_in_the_backup_is_told(backed_sqlite: Backed) -> None:
+    server, made = backed_sqlite
+    entry = {
+        "at": datetime.now(UTC).isoformat(),
+        "credential": "nobody's",
+        "issuer": "nobody",
+        "purpose": "revocation",
+        "state": "set",
+        "reason": None,
+        "places": [["revocation", "no list", 0, 131072]],
+    }
+    server.backups.later.journal.append([entry])
+    answer = server.obms("restore", made["id"], "--yes", "--json")
+    assert answer.code == 0, answer.err
+    told = next(check for check in answer.json["checks"] if check["name"] == "journal")
+    assert (told["ok"], "that of nobody's" in told["detail"]) == (False, True)
+
+
+def test_a_report_that_is_believed_ends_the_looking_for_others(backed_sqlite: Backed) -> None:
+    server, _ = backed_sqlite
+    assert server.obms("drill").code == 0
+    assert list(disbelieved(server.backup_dir, server.backups.trusted)) == []
+    assert len(list(disbelieved(server.backup_dir, None))) == 1
+
+
+def test_a_drill_that_the_copy_does_not_answer_has_failed(backed_sqlite: Backed) -> None:
+    def newest(connection: sa.Connection) -> datetime | None:
+        return cast(datetime, connection.exec_driver_sql("SELECT nothing FROM nowhere").scalar())
+
+    server, made = backed_sqlite
+    done = drill(server.backups, newest)
+    assert isinstance(done.error, BackupDamaged)
+    assert (done.report.ok, done.report.file) == (False, made["file"])
+
+
+def test_a_drill_does_not_go_on_with_half_an_image(backed_sqlite: Backed) -> None:
+    server, made = backed_sqlite
+    image = server.backup_dir / made["file"]
+    image.write_bytes(image.read_bytes()[:-1])
+    with pytest.raises(BackupDamaged, match="bytes"):
+        _source(server.backups.storage, made["file"], server.backups.trusted)
+
+
+def test_without_a_private_key_nobody_is_noted_to_open_an_image(stocked_sqlite: Deployment) -> None:
+    public = str(Identity.generate().to_public())
+    stocked_sqlite.environment["BACKUP_AGE_RECIPIENTS"] = public
+    made, backups = stocked_sqlite.made_backup(), stocked_sqlite.backups
+    remember_openers(backups, backups.storage, made["file"], made["id"])
+    assert unproven_recipients(backups) == (public,)
+    assert RECORD not in images(stocked_sqlite)
+
+
+def test_an_image_that_is_read_back_otherwise_does_not_replace_the_old_one(backed_sqlite: Backed) -> None:
+    class Forgetful(Folder):
+        """A disk that loses the end of what is encrypted."""
+
+        def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+            whole = b"".join(chunks)
+            super().put(name, iter([whole[:-1] if name.endswith(".age") else whole]), replace=replace)
+
+    server, made = backed_sqlite
+    before = images(server)
+    backups = replace(server.backups, storage=Forgetful(server.backup_dir))
+    (told,) = rekey(backups, [made["id"]], add=[str(Identity.generate().to_public())])
+    assert isinstance(told.error, StorageFailed)
+    assert images(server) == before
+
+
+@pytest.mark.parametrize("lost", ["signing_keys", "alembic_version"])
+def test_a_copy_that_lacks_what_is_asked_of_it_is_a_damaged_backup(backed_sqlite: Backed, lost: str) -> None:
+    server, made = backed_sqlite
+    backups = server.backups
+    source = resolve(backups, made["id"])
+    with loaded(backups, source, same_kind=True) as (scratch, _, _):
+        assert isinstance(scratch, Sqlite)
+        scratch.engine.dispose()
+        with closing(connect(scratch.path)) as connection:
+            connection.execute(f"DROP TABLE {lost}")
+        with pytest.raises(BackupDamaged):
+            fit(backups, source, scratch, accept_other_key=False)
+
+
+def test_a_copy_that_cannot_be_asked_for_its_keys_is_a_damaged_backup(backed_sqlite: Backed) -> None:
+    def check_keys(database: Database) -> None:
+        assert isinstance(database, Sqlite)
+        database.engine.dispose()
+        damage_a_table(database.path, "signing_keys")
+        database.facts()
+
+    server, made = backed_sqlite
+    backups = replace(server.backups, check_keys=check_keys)
+    source = resolve(backups, made["id"])
+    with loaded(backups, source, same_kind=True) as (scratch, _, _), pytest.raises(BackupDamaged):
+        fit(backups, source, scratch, accept_other_key=False)
+
+
+def test_a_store_that_lets_nothing_be_swept_is_told_and_served(sqlite: Deployment, noted: Noted) -> None:
+    class Keeping(Folder):
+        def sweep(self, ours: Ours = lambda _name: True) -> None:
+            raise StoreRefused(store=self.path, detail="it is immutable")
+
+    store = Store(name="keeping", storage=Keeping(sqlite.folder / "store"))
+    _sweep(replace(sqlite.backups, notify=noted), store)
+    assert [event.facts["store"] for event in noted.named("backup.copy_unswept")] == ["keeping"]
+
+
+def test_an_upload_that_lies_deeper_is_another_server_s(s3: S3Server) -> None:
+    requests = s3.requests("deeper")
+    requests._send("POST", "folder/x", {"uploads": ""})
+    requests._send("POST", "y", {"uploads": ""})
+    assert [name for name, _ in requests.uploads()] == ["y"]
+
+
+def test_an_upload_ends_where_the_store_does_not_answer() -> None:
+    settings = {"endpoint": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"}
+    store = open_object_store("s3://bucket", settings, timeout=1, part_size=5 * MB)
+    with pytest.raises(StorageFailed, match="s3://bucket"):
+        store.put("large", iter([bytes(MB)] * 64))
+
+
+def test_a_cloud_without_an_account_is_no_store() -> None:
+    with pytest.raises(ConfigurationError, match="az://container"):
+        open_store("az://container", {})
+
+
+def test_what_is_gone_from_a_cloud_is_removed_already(google: Cloud) -> None:
+    store = open_store(google.url("removals"), google.credentials).storage
+    store.remove("x")
+    assert list(store.names()) == []
