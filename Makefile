@@ -17,7 +17,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-header pyproject.toml --extra postgresql --extra notify --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-containers check format bench docs lock clean
+.PHONY: help run test test-containers coverage check format bench docs lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | while IFS='	' read -r name what; do \
@@ -34,6 +34,12 @@ test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word"
 test-containers: $(VENV)/dev.stamp ## Type the guide's commands, with a Docker engine; a line for each
 	@# The first test waits for the images.
 	@$(BIN)/python -m pytest -q -s -p no:xdist -o faulthandler_timeout=1200 tests/containers $(ARGS)
+
+coverage: $(VENV)/dev.stamp ## Measure what the tests of backup/ and databases/ reach; fails under 100 %
+	@# In the processes that the tests start too.
+	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 3 --dist worksteal -q --both \
+		--cov=obms.backup --cov=obms.databases --cov-report=term --cov-fail-under=100 \
+		tests/backup tests/databases tests/faults/test_judges.py tests/cli $(ARGS)
 
 check: $(VENV)/dev.stamp ## Check style, types and the layers
 	$(BIN)/ruff check

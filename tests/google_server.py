@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -62,6 +63,10 @@ class Front:
             return False
         return True
 
+    def lacks(self, path: str) -> bool:
+        """Whether there is no such object: Google, unlike S3, says so where it is to be removed."""
+        return "?" not in path and self.ask("HEAD", path, {}, b"").status_code == HTTPStatus.NOT_FOUND
+
     def ask(self, method: str, target: str, headers: dict[str, str], body: bytes) -> httpx.Response:
         path, _, given = target.partition("?")
         path = quote(unquote(path))
@@ -82,6 +87,9 @@ def answering(front: Front) -> type[BaseHTTPRequestHandler]:
                 self._send(401, {}, len(DENIED), DENIED)
                 return
             if not re.match(rf"/{BUCKET}[/?]", self.path):
+                self._send(404, {}, len(NOWHERE), NOWHERE)
+                return
+            if self.command == "DELETE" and front.lacks(self.path):
                 self._send(404, {}, len(NOWHERE), NOWHERE)
                 return
             asked = {name: self.headers[name] for name in PASSED if name in self.headers}

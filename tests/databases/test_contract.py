@@ -1,6 +1,8 @@
 """One suite for every database: what backing up and restoring may rely on."""
 
 import random
+from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from obms.databases import Database, writing
+from obms.databases.quick_check import quick_check
+from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError
 from obms.migrations import newest
 from obms.schema import images
@@ -330,3 +334,36 @@ def test_a_server_loads_alike_what_one_of_its_own_version_was_seen_to_load(stock
 def test_a_postgresql_of_another_major_version_may_load_it_otherwise(postgresql: Deployment) -> None:
     assert not postgresql.database.loads_alike("9.6.24")
     assert not postgresql.database.loads_alike("150.1")
+
+
+def test_a_quick_look_at_a_whole_database_finds_nothing(stock: Database) -> None:
+    with stock.engine.connect() as connection:
+        found = quick_check(connection, timedelta(seconds=60))
+    assert (found.problems, "every" in found.detail) == ((), True)
+
+
+def test_a_quick_look_names_an_index_that_is_not_fit(stocked_postgresql: Deployment) -> None:
+    with writing(stocked_postgresql.database.engine) as connection:
+        connection.exec_driver_sql(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pk_images'::regclass"
+        )
+        assert quick_check(connection, timedelta(seconds=60)).problems == ("the index pk_images is not fit",)
+
+
+def test_a_quick_look_ends_when_its_time_is_over(stocked_sqlite: Deployment) -> None:
+    with stocked_sqlite.database.engine.connect() as connection:
+        assert "not to the end" in quick_check(connection, timedelta()).detail
+
+
+def test_a_quick_look_finds_a_page_that_is_not_whole(stocked_sqlite: Deployment) -> None:
+    path = stocked_sqlite.settings.sqlite_file
+    with closing(connect(path)) as connection:
+        root = "SELECT rootpage FROM sqlite_master WHERE name = 'credentials'"
+        page = connection.execute(root).fetchone()[0]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    stocked_sqlite.database.engine.dispose()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    with stocked_sqlite.database.engine.connect() as connection:
+        assert quick_check(connection, timedelta(seconds=60)).problems

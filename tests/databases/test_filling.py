@@ -1,25 +1,33 @@
 """R7: every row goes from SQLite to PostgreSQL and back, and is the same."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from obms.databases import writing
+from obms.databases.copy_blocks import BLOCK_END
 from obms.databases.postgresql import Postgresql
-from obms.databases.postgresql_filling import fill_postgresql
+from obms.databases.postgresql_filling import _not_held, _tables, fill_postgresql
 from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_filling import fill_sqlite
+from obms.databases.sqlite_snapshot import connect
+from obms.errors import BackupDamaged, DatabaseUnreachable, Refused, StorageFailed
 from obms.schema import metadata
 from tests.databases.conftest import MOMENT, take
 from tests.databases.test_digests import TEXT, VALUE
 from tests.deployment import Deployment
+from tests.real_faults import fill_disk, small_disk
 
 SPECIAL = st.sampled_from(
     ["", "\\", "\\N", "\\.", "\t", "\n", "\r\n", "\\x41", "a\\tb", "e\u0301", "🏅", "\ufeff", "~"]
@@ -72,8 +80,18 @@ class Road:
         return self.to_sqlite()
 
     def to_sqlite(self) -> Sqlite:
-        dump, path = self.folder / "dump.sql", self.folder / f"{uuid4().hex}.db"
-        take(self.second, dump)
+        take(self.second, self.folder / "dump.sql")
+        return self.filled(self.folder / "dump.sql")
+
+    def by_hand(self) -> Sqlite:
+        """The same by the guide's own command, which prints values as the server is set."""
+        tools, _ = self.second.check_tools()
+        command = (*tools.command("pg_dump", self.second.name), f"--file={self.folder / 'dump.sql'}")
+        subprocess.run(command, check=True, env=self.second._environment())
+        return self.filled(self.folder / "dump.sql")
+
+    def filled(self, dump: Path) -> Sqlite:
+        path = self.folder / f"{uuid4().hex}.db"
         shutil.copy(self.empty, path)
         third = Sqlite(path, work=self.folder)
         fill_sqlite(third, dump, name="dump")
@@ -178,6 +196,7 @@ def test_r7_times_do_not_shift_with_the_zone_of_the_server(road: Road, zone: str
     with writing(road.second.engine) as connection:
         connection.exec_driver_sql(f"ALTER DATABASE {road.second.name} SET timezone TO '{zone}'")
     assert_same(road, road.to_sqlite())
+    assert_same(road, road.by_hand())
 
 
 def test_r7_bytes_in_the_older_form_of_the_server_are_read(road: Road) -> None:
@@ -187,6 +206,7 @@ def test_r7_bytes_in_the_older_form_of_the_server_are_read(road: Road) -> None:
     with writing(road.second.engine) as connection:
         connection.exec_driver_sql(f"ALTER DATABASE {road.second.name} SET bytea_output TO 'escape'")
     assert_same(road, road.to_sqlite())
+    assert_same(road, road.by_hand())
 
 
 def test_r7_the_tables_have_all_their_keys_and_indexes_again(road: Road, sqlite: Deployment) -> None:
@@ -219,3 +239,95 @@ def test_r7_the_tables_have_all_their_keys_and_indexes_again(road: Road, sqlite:
         for table, parts in wanted.items():
             assert made[table] == parts
     assert back.problems() == road.second.problems() == ()
+
+
+def dump_of(road: Road) -> bytes:
+    take(road.second, road.folder / "dump.sql")
+    return (road.folder / "dump.sql").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "instead", "said"),
+    [
+        (b"image/png", b"image/\xff\xfe", "not UTF-8"),
+        (b"only\t", b"twice\t", "UNIQUE"),
+    ],
+    ids=["other bytes", "a key twice"],
+)
+def test_a_dump_that_is_no_longer_what_it_was_is_damaged(
+    road: Road, place: bytes, instead: bytes, said: str
+) -> None:
+    row = {"media_type": "image/png", "content": b"", "created_at": MOMENT}
+    put(road.first, images=[row | {"id": id, "name": id} for id in ("only", "twice")])
+    fill_postgresql(road.second, road.first, name="first")
+    dump = dump_of(road)
+    assert place in dump
+    (road.folder / "other.sql").write_bytes(dump.replace(place, instead))
+    with pytest.raises(BackupDamaged, match=said):
+        road.filled(road.folder / "other.sql")
+
+
+def test_a_dump_that_ends_within_the_rows_of_its_last_table_is_damaged(road: Road) -> None:
+    rows, _, rest = dump_of(road).rpartition(BLOCK_END)
+    (road.folder / "other.sql").write_bytes(rows + rest)
+    with pytest.raises(BackupDamaged, match="ends within the rows"):
+        road.filled(road.folder / "other.sql")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_dump(road: Road, tmp_path: Path) -> None:
+    row = {"id": "x", "name": "x", "media_type": "x", "content": bytes(3_000_000), "created_at": MOMENT}
+    put(road.first, images=[row])
+    fill_postgresql(road.second, road.first, name="first")
+    dump_of(road)
+    with small_disk(tmp_path / "disk", 3000) as mounted:
+        if not mounted:
+            pytest.skip("this user may mount no disk")
+        shutil.copy(road.empty, tmp_path / "disk" / "third.db")
+        fill_disk(tmp_path / "disk", leave=500_000)
+        third = Sqlite(tmp_path / "disk" / "third.db", work=tmp_path)
+        with pytest.raises(StorageFailed, match="full"):
+            fill_sqlite(third, road.folder / "dump.sql", name="dump")
+
+
+def test_a_database_whose_rows_contradict_each_other_is_damaged(road: Road, sqlite: Deployment) -> None:
+    sqlite.seed()
+    with closing(connect(road.first.path)) as connection:
+        connection.execute("DELETE FROM issuers")
+    with pytest.raises(BackupDamaged, match="foreign key"):
+        fill_postgresql(road.second, road.first, name="first")
+    assert not sum(road.second.facts().rows.values())
+
+
+def test_a_database_that_sqlite_cannot_read_is_damaged(road: Road, sqlite: Deployment) -> None:
+    sqlite.seed()
+    with closing(connect(road.first.path)) as connection:
+        root = "SELECT rootpage FROM sqlite_master WHERE name = 'credentials'"
+        page = connection.execute(root).fetchone()[0]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(road.first.path.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    (road.folder / "damaged.db").write_bytes(content)
+    with pytest.raises(BackupDamaged, match="SQLite says"):
+        fill_postgresql(road.second, Sqlite(road.folder / "damaged.db", work=road.folder), name="damaged")
+
+
+def test_a_server_that_ends_the_filling_says_nothing_of_the_rows(road: Road) -> None:
+    with writing(road.second.engine) as connection:
+        connection.exec_driver_sql(
+            f"ALTER DATABASE {road.second.name} SET default_transaction_read_only = on"
+        )
+    try:
+        with pytest.raises(DatabaseUnreachable, match="read-only"):
+            fill_postgresql(road.second, road.first, name="first")
+    finally:
+        with road.second.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as server:
+            server.exec_driver_sql("SET default_transaction_read_only = off")
+            server.exec_driver_sql(f"ALTER DATABASE {road.second.name} RESET default_transaction_read_only")
+
+
+def test_a_server_that_does_not_say_which_row_in_english_is_repeated(road: Road) -> None:
+    with road.second.engine.connect() as connection, closing(connect(road.first.path)) as reader:
+        rows = next(rows for rows in _tables(connection) if rows.table == "images")
+        told = _not_held(reader, rows, psycopg.DataError("ungültige Eingabe"), "first")
+    assert isinstance(told, Refused)
+    assert "first: images: ungültige Eingabe" in str(told)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from threading import Event
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import event
 
 from obms.databases import writing
 from obms.databases.sharing import SharedCommits
+from obms.databases.sqlite_snapshot import connect
 from tests.deployment import Deployment
 from tests.real_faults import wait_until
 
@@ -122,6 +124,21 @@ def test_a_writer_that_cannot_begin_does_not_keep_the_turn(engine: sa.Engine, sq
     with pytest.raises(sa.exc.OperationalError), shared.writing():
         raise AssertionError("there is no database")
     elsewhere.rename(file)
+    with shared.writing() as connection:
+        add(connection, "next")
+    assert names(engine) == {"next"}
+
+
+def test_a_writer_that_waits_too_long_for_another_process_does_not_keep_the_turn(
+    engine: sa.Engine, sqlite: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obms.databases.sqlite_snapshot.BUSY_SECONDS", 0.05)
+    shared = SharedCommits(engine)
+    with closing(connect(sqlite.settings.sqlite_file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sa.exc.OperationalError, match="locked"), shared.writing():
+            raise AssertionError("there is no lock to be had")
+        other.rollback()
     with shared.writing() as connection:
         add(connection, "next")
     assert names(engine) == {"next"}

@@ -6,10 +6,12 @@ from pathlib import Path
 from shutil import move
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from obms.databases import Database, writing
+from obms.databases.postgresql_watch import PostgresqlWatch
 from obms.databases.watching import Unwatched, Watch
 from obms.schema import users
 from tests.deployment import Deployment
@@ -123,5 +125,52 @@ def test_a_session_that_was_ended_is_opened_again_and_sees_something_else(
         with pytest.raises(Unwatched):
             await watch.look()
         assert await look(watch) != before
+
+    play(watch, scene())
+
+
+def test_rows_of_a_file_that_is_gone_cannot_be_told(sqlite: Deployment, tmp_path: Path) -> None:
+    watch = sqlite.database.watch(STATEMENT)
+
+    async def scene() -> None:
+        await watch.look()
+        move(Path(sqlite.environment["SQLITE_FILE"]), tmp_path / "elsewhere.db")
+        with pytest.raises(Unwatched):
+            await watch.rows(["a"])
+
+    play(watch, scene())
+
+
+def test_a_statement_that_cannot_be_prepared_watches_nothing(postgresql: Deployment) -> None:
+    watch = postgresql.database.watch("SELECT nothing FROM nowhere WHERE id IN ({keys})")
+    assert isinstance(watch, PostgresqlWatch)
+    with pytest.raises(psycopg.OperationalError, match="rows"):
+        watch._prepare()
+
+
+def test_a_statement_that_fails_is_answered_by_no_rows_of_an_earlier_one(postgresql: Deployment) -> None:
+    watch = postgresql.database.watch("SELECT 1 / (key::int) FROM ({keys}) AS found (key)")
+
+    async def scene() -> None:
+        await look(watch)
+        assert await watch.rows(["1"]) == [("1",)]
+        with pytest.raises(Unwatched):
+            await watch.rows(["0"])
+        await look(watch)
+        assert await watch.rows(["1"]) == [("1",)]
+
+    play(watch, scene())
+
+
+def test_who_waits_for_an_answer_is_told_that_the_watch_has_ended(postgresql: Deployment) -> None:
+    watch = postgresql.database.watch("SELECT pg_sleep(60) FROM ({keys}) AS found (key)")
+
+    async def scene() -> None:
+        await look(watch)
+        asking = asyncio.create_task(watch.rows(["a"]))
+        await asyncio.sleep(0)
+        watch.close()
+        with pytest.raises(Unwatched):
+            await asking
 
     play(watch, scene())

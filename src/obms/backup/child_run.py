@@ -128,5 +128,5 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
             os.killpg(child.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             child.wait(END_SECONDS)
-    if child.stdin is not None:
-        child.stdin.close()
+    assert child.stdin is not None
+    child.stdin.close()

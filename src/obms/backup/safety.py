@@ -53,9 +53,9 @@ class Safety:
 
     def wait(self) -> None:
         """Until it is made. What is whole and was not saved stops the restore; what is damaged does not."""
-        if self.being_made is not None:
-            self.made = self.being_made.result()
-            self.being_made = None
+        assert self.being_made is not None
+        self.made = self.being_made.result()
+        self.being_made = None
 
     def settle(self, restored: str) -> None:
         """Make it anew if it lacks what was written meanwhile; for when nobody can write any more."""

@@ -109,8 +109,7 @@ class PostgresqlWatch:
             tuple(_text(result.get_value(row, column)) for column in range(result.nfields))
             for row in range(result.ntuples)
         ]
-        while pgconn.get_result() is not None:
-            continue  # the end of this answer
+        pgconn.get_result()  # the end of this answer
         answer.set_result(rows)
 
     def close(self) -> None:

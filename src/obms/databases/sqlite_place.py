@@ -35,8 +35,8 @@ def put_in_place(copy: Path, path: Path) -> str | None:
     except OSError as error:
         raise StorageFailed(detail=f"{path.parent}: {error.strerror or error}") from error
     finally:
-        for left in (fresh, *(beside(fresh, end) for end in SIDE_FILES)):
-            left.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{fresh.name}*"):
+            left.unlink()
     return aside
 
 
@@ -115,8 +115,6 @@ def _keep(path: Path, name: Path) -> None:
     """Give the file a second name; a copy, where the file system has no hard links."""
     try:
         name.hardlink_to(path)
-    except FileNotFoundError:
-        raise
     except OSError:
         shutil.copyfile(path, name)
         _sync(name)

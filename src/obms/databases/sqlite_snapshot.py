@@ -82,7 +82,7 @@ def pin(path: Path, reader: Any) -> bool:
         # Among many writers SQLite is not fair: a turn may be long in coming.
         fence.execute(f"PRAGMA busy_timeout={FENCE_MILLISECONDS}")
         if fence.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-            return False
+            return False  # pragma: no cover - where processes cannot share memory
         for _ in range(PIN_ATTEMPTS):
             reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             fence.execute("BEGIN IMMEDIATE")
