@@ -17,16 +17,17 @@ from obms.backup.counters import FILE, read_counters
 from obms.backup.drill import _source, drill
 from obms.backup.drill_report import END, PREFIX, _free_name, disbelieved, seconds_as_text
 from obms.backup.encryption import Age, opens
-from obms.backup.keeper import is_kept, keeping
+from obms.backup.keeper import SCHEDULE, holding, is_held
 from obms.backup.move import check_target
 from obms.backup.prove import prove, read_facts, spool_folder, sweep_spools
 from obms.backup.recipients import RECORD, remember_openers, unproven_recipients
 from obms.backup.rekey import _checked, rekey
-from obms.backup.restore import fit, last_safety_backup, loaded, restore, undo
+from obms.backup.restore import fit, loaded, restore, undo
 from obms.backup.run import record
 from obms.backup.source import resolve
 from obms.backup.storage import Folder
 from obms.backup.superseded import sweep_superseded
+from obms.backup.undo import last_safety_backup
 from obms.databases import Chunks, Database
 from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import connect
@@ -98,15 +99,10 @@ def test_of_a_large_image_the_beginning_tells_who_opens_it() -> None:
     assert not opens(stranger, coded[: 1 << 16])
 
 
-def test_each_look_at_the_clock_leaves_its_mark(sqlite: Deployment) -> None:
-    looks: list[int] = []
-    backups = sqlite.backups
-    look = keeping(backups, lambda: looks.append(1))
-    (backups.folder / ".schedule").unlink()
-    assert not is_kept(backups.folder, backups.clock())
-    look()
-    assert is_kept(backups.folder, backups.clock())
-    assert looks == [1]
+def test_where_no_lock_can_be_taken_nobody_is_seen_to_hold_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert holding(tmp_path / "file", SCHEDULE)()
+    assert not is_held(tmp_path / "file", SCHEDULE)
 
 
 def test_r7_a_target_that_cannot_be_read_is_not_moved_to(sqlite: Deployment, postgresql: Deployment) -> None:
