@@ -39,7 +39,7 @@ coverage: $(VENV)/dev.stamp ## Measure what the tests of backup/ and databases/ 
 	@# In the processes that the tests start too.
 	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 3 --dist worksteal -q --both \
 		--cov=obms.backup --cov=obms.databases --cov-report=term --cov-fail-under=100 \
-		tests/backup tests/databases tests/faults/test_judges.py tests/cli $(ARGS)
+		tests/backup tests/databases tests/faults/test_judges.py tests/cli tests/test_metrics.py $(ARGS)
 
 check: $(VENV)/dev.stamp ## Check style, types and the layers
 	$(BIN)/ruff check

@@ -99,6 +99,16 @@ def test_of_a_large_image_the_beginning_tells_who_opens_it() -> None:
     assert not opens(stranger, coded[: 1 << 16])
 
 
+def test_the_one_who_keeps_the_schedule_is_seen_and_there_is_no_other(tmp_path: Path) -> None:
+    (tmp_path / SCHEDULE).touch()
+    assert not is_held(tmp_path, SCHEDULE)
+    hold, other = holding(tmp_path, SCHEDULE), holding(tmp_path, SCHEDULE)
+    assert hold()
+    assert hold()
+    assert is_held(tmp_path, SCHEDULE)
+    assert not other()
+
+
 def test_where_no_lock_can_be_taken_nobody_is_seen_to_hold_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert holding(tmp_path / "file", SCHEDULE)()
@@ -189,6 +199,26 @@ def test_a_database_that_lets_no_row_go_is_proven_without(stocked_sqlite: Deploy
         execute(stocked_sqlite, refuse)
     checks = {check["name"]: check for check in stocked_sqlite.made_backup()["proof"]["checks"]}
     assert checks["refuses a lost row"]["detail"] == "there is no row that could be taken"
+
+
+def test_where_the_taking_of_a_row_was_ended_from_outside_the_backup_is_not_judged(
+    stocked_postgresql: Deployment,
+) -> None:
+    tables = stocked_postgresql.database.facts(digests=False).rows
+    execute(
+        stocked_postgresql,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'ended' USING ERRCODE = 'query_canceled'; END $$",
+        *(
+            f"CREATE TRIGGER keep BEFORE DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION keep()"
+            for name in tables
+        ),
+    )
+    answer = stocked_postgresql.obms("backup", "run")
+    assert answer.code == 6, answer.err
+    assert "is not proven: unknown" in answer.err
+    (listed,) = stocked_postgresql.obms("backup", "list", "--json").json
+    assert (listed["proven"], listed["state"]) == (False, "unproven")
 
 
 def test_an_image_without_its_manifest_is_not_encrypted_anew(backed_sqlite: Backed) -> None:

@@ -1,6 +1,8 @@
 """B13: a run that hangs is ended after BACKUP_TIMEOUT, loudly, and the schedule goes on."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 from obms.backup.child_run import run_in_child
 from obms.backup.run import read_record
 from obms.backup.schedule import Schedule, keep_schedule
-from obms.backup.time_limit import time_limit
+from obms.backup.time_limit import descendants, time_limit
 from obms.errors import LockHeld, RunTimedOut
 from tests.backup.conftest import Backed, Noted, assert_nothing_is_left, images
 from tests.backup.test_schedule import Hands
@@ -60,12 +62,10 @@ def sessions(server: Deployment) -> list[str]:
     return found.splitlines()
 
 
-def own_children() -> list[psutil.Process]:
+def own_children() -> list[str]:
     """What runs below this process, but for what stays: the S3 server of the tests, Python's own tracker."""
-    found = psutil.Process().children(recursive=True)
-    return [
-        child for child in found if child.name() != "weed" and "resource_tracker" not in str(child.cmdline())
-    ]
+    found = (" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True))
+    return [command for command in found if not re.search("weed|resource_tracker", command)]
 
 
 def assert_recorded(server: Deployment, code: int, said: str) -> None:
@@ -122,6 +122,16 @@ def test_b13_a_proof_that_hangs_leaves_the_backup_unproven(stocked_postgresql: D
     (listed,) = server.obms("backup", "list", "--json").json
     assert (listed["state"], listed["proven"]) == ("unproven", False)
     assert_nothing_is_left(server)
+
+
+def test_b13_what_a_child_has_started_is_ended_too() -> None:
+    with subprocess.Popen(
+        ["bash", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        assert {child.pid, grandchild} <= set(descendants(os.getpid()))
+        os.kill(grandchild, signal.SIGKILL)
 
 
 def test_b13_what_cannot_be_interrupted_ends_with_its_process() -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pysqlite3 import dbapi2 as sqlite3
 
 from obms.databases import sqlite_snapshot, writing
+from obms.databases.contents import holds_nothing
 from obms.databases.quick_check import Wholeness, quick_check
 from obms.databases.retiring import fenced
 from obms.databases.sqlite import Sqlite
@@ -63,6 +64,12 @@ def test_what_cannot_be_opened_is_not_damaged(tmp_path: Path) -> None:
     assert not database.damaged()
     with pytest.raises(DatabaseMissing):
         database.problems()
+
+
+def test_what_cannot_be_read_is_not_taken_for_empty(live: Sqlite) -> None:
+    live.engine.dispose()
+    live.path.write_bytes(b"no database" * 1000)
+    assert not holds_nothing(live.engine)
 
 
 def test_an_empty_file_is_not_taken_for_a_database(live: Sqlite) -> None:

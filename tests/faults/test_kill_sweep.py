@@ -86,7 +86,7 @@ def test_b4_a_backup_killed_at_any_point_leaves_the_truth(
 ) -> None:
     with_a_backup(deployment, forking)
     known, points = rehearse(forking, Scene.of(deployment), BACKUP)
-    share = 0.4 if deployment.postgres is None else 0.05
+    share = 0.3 if deployment.postgres is None else 0.03
     sweep(known, BACKUP, shots.choose(points, share=share, drawn=2), judge_backup)
 
 
@@ -100,7 +100,7 @@ def test_r4_a_restore_killed_at_any_point_leaves_the_old_or_the_new_database(
     assert known.old.rows["user_roles"] < known.new.rows["user_roles"]
     switch = "pwrite64 .*/data/openbadges.db-wal" if deployment.postgres is None else "send .*ALTER DATABASE"
     assert any(re.match(switch, point) for point in points)
-    share = 0.7 if deployment.postgres is None else 0.08
+    share = 0.6 if deployment.postgres is None else 0.06
     sweep(known, RESTORE, shots.choose(points, share=share, drawn=2), judge_restore)
 
 
@@ -113,7 +113,7 @@ def test_r4_a_restore_to_no_database_killed_at_any_point_can_be_tried_again(
         (deployment.folder / "data" / "openbadges.db").unlink()
     scene = Scene.of(deployment, with_database=False)
     known, points = rehearse(forking, scene, RESTORE)
-    share = 0.5 if deployment.postgres is None else 0.08
+    share = 0.5 if deployment.postgres is None else 0.06
     sweep(known, RESTORE, shots.choose(points, share=share, drawn=2), judge_restore)
 
 
@@ -126,4 +126,4 @@ def test_r4_a_restore_over_a_damaged_database_killed_at_any_point_loses_nothing(
     assert (scene.kept / "data" / "openbadges.db-wal").stat().st_size
     known, points = rehearse(forking, scene, RESTORE, damaged=held)
     assert known.old is None
-    sweep(known, RESTORE, shots.choose(points, share=1, drawn=2), judge_restore)
+    sweep(known, RESTORE, shots.choose(points, share=0.6, drawn=2), judge_restore)

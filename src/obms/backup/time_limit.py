@@ -68,7 +68,9 @@ def time_limit(
         signal.signal(signal.SIGALRM, before)
 
 
-def _end_process(error: RunTimedOut, last_words: Callable[[RunTimedOut], object]) -> None:
+def _end_process(  # pragma: no cover - what would be measured ends with the process
+    error: RunTimedOut, last_words: Callable[[RunTimedOut], object]
+) -> None:
     """End at once, with everything that was started; what is left on disk, the next run removes."""
     for child in descendants(os.getpid()):
         os.kill(child, signal.SIGKILL)
