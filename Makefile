@@ -28,8 +28,8 @@ run: $(VENV)/run.stamp ## Run the server at http://localhost:3000, with sample b
 	@exec $(BIN)/obms serve $(ARGS)
 
 test: $(VENV)/dev.stamp ## Run the tests; PostgreSQL comes along. ARGS="-k word" chooses some
-	@# Six for two cores: each waits half of its time and more, for servers that are made to fail.
-	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
+	@# Eight for two cores: they wait much, for servers that are made to fail.
+	@TMPDIR=$(TEST_TMPDIR) $(BIN)/python -m pytest -n 8 --dist worksteal $(ARGS)
 
 test-containers: $(VENV)/dev.stamp ## Type the guide's commands, with a Docker engine; a line for each
 	@# The first test waits for the images.

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -18,7 +19,7 @@ AT_END = re.compile(rf"(?<=\(){ID}(?:, {ID})*(?=\)\.?$)")
 AREAS = {"B": "Making a backup", "K": "Keeping backups", "R": "Restoring", "S": "The server"}
 FAULTS = {
     "B1": "The database does not answer, refuses the password, or is not there: exit 3, and no file is left.",
-    "B2": "pg_dump is killed: exit 4. The server stops under it: exit 3. No part of an image is left.",
+    "B2": "pg_dump is killed, or the server stops under it: exit 4, and no part of an image is left.",
     "B3": "The disk fills up: exit 9, what was written is taken back, older backups are as they were.",
     "B4": "The run is killed at any step: what it left is known as such, and the next run removes it.",
     "B5": "The SQLite file is gone: exit 3, and no empty database is made and backed up in its place.",
@@ -83,6 +84,7 @@ class Shown:
         return f"`{self.file}`: " + (f"`{self.test}`" if self.test else "every test of it")
 
 
+@cache
 def shown_by_fault() -> dict[str, list[Shown]]:
     """By fault, what shows it."""
     found: dict[str, list[Shown]] = {id: [] for id in FAULTS}
