@@ -223,6 +223,14 @@ def test_they_tell_how_much_of_the_journal_a_store_lacks(full: Deployment) -> No
     assert behind(full) == 0
 
 
+def test_a_journal_that_is_shorter_than_what_was_sent_is_another_one_and_lacked(full: Deployment) -> None:
+    assert behind(full) == 0
+    (file,) = full.backups.later.journal.files()
+    last = file.read_bytes().splitlines(keepends=True)[-1]
+    file.write_bytes(last)
+    assert behind(full) == len(last)
+
+
 def test_what_the_api_brings_to_the_store_is_known_without_a_run(full: Deployment) -> None:
     (file,) = full.backups.later.journal.files()
     before = file.stat().st_size

@@ -13,7 +13,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from obms.backup.catalog import Backup, read_catalog
-from obms.backup.counters import FAILURES, REFUSALS, RUNS, STORE, UNDELIVERED, journal_held, read_counters
+from obms.backup.counters import (
+    FAILURES,
+    JOURNAL,
+    REFUSALS,
+    RUNS,
+    STORE,
+    UNDELIVERED,
+    journal_held,
+    read_counters,
+)
 from obms.backup.journal import Journal
 from obms.backup.prune import Place, foresee
 from obms.backup.retain import Policy
@@ -199,7 +208,7 @@ def _of_record(record: Record | None) -> Iterator[Metric]:
 def _of_journal(measured: Measured, counters: Mapping[str, Any]) -> Iterator[Metric]:
     if not measured.stores or not counters:
         return
-    held = {name: journal_held(counters, name) for name in measured.stores}
+    held = {name: journal_held(counters, name) for name in measured.stores if JOURNAL + name in counters}
     behind = [(name, float(bytes_behind(measured.journal, known))) for name, known in held.items()]
     meaning = "How much of the journal of revocations is not known to be in the store."
     yield _labelled("journal_behind_bytes", meaning, "store", behind)

@@ -191,6 +191,18 @@ def test_k8_killed_while_a_store_gets_the_new_forms_a_second_call_ends_it(
     assert not list(copied.glob(f"*{old}*"))
 
 
+def test_k6_an_old_form_stays_in_a_store_where_the_new_one_has_rotted(locked: Locked, copied: Path) -> None:
+    server, old = locked.server, locked.made["file"]
+    gone = ("--remove", public_of(locked.keys["escrow"]))
+    assert server.obms("backup", "rekey", "--all", *gone, **locked.opened_by("operator")).code == 0
+    assert server.obms("backup", "run", BACKUP_STORES=f"{copied.as_uri()}?scrub=0").code == 0
+    flip(copied / found(server, locked.made["id"]).file, 500)
+    answer = server.obms("backup", "rekey", "--store", str(copied))
+    assert answer.code == 5, answer.err
+    assert "its old form stays there" in answer.err
+    assert (copied / old).exists()
+
+
 def test_a_store_that_does_not_answer_stops_no_rekeying(locked: Locked, tmp_path: Path) -> None:
     server = locked.server
     server.environment["BACKUP_STORES"] = str(tmp_path / ("x" * 300))

@@ -9,6 +9,7 @@ import pytest
 
 from obms.app import open_hook
 from obms.backup.catalog import read_catalog
+from obms.backup.counters import last_reread
 from obms.backup.manifest import MANIFEST_END, VERDICT_END
 from obms.backup.rereading import reread
 from obms.backup.run import Run, failure
@@ -17,7 +18,8 @@ from obms.backup.signing import Signer
 from obms.backup.storage import Folder
 from obms.backup.stores import Store, Stores, open_store
 from obms.databases import Chunks
-from obms.errors import StoreRefused, Unreadable
+from obms.errors import StorageFailed, StoreRefused, Unreadable
+from obms.observe import Event
 from tests.backup.conftest import Backed, Noted, found, manifest_of
 from tests.backup.test_copies import locking_bucket
 from tests.backup.test_damage import flip
@@ -139,6 +141,16 @@ class Watched(Folder):
         return chunks
 
 
+@dataclass(slots=True)
+class Failing(Watched):
+    """A folder that cannot be read at all after a doubtful reading."""
+
+    def get(self, name: str) -> Chunks:
+        if name in self.read:
+            raise StorageFailed(detail="the disk is gone")
+        return Watched.get(self, name)
+
+
 def run_with(server: Deployment, storage: Folder, place: Path) -> Run:
     stores = Stores(configured=(Store(name=place.as_uri(), storage=storage),))
     hook = open_hook(server.settings, logged=False)
@@ -166,6 +178,47 @@ def test_a_copy_is_read_twice_before_it_is_called_bad(backed_sqlite: Backed, pla
     assert failure(run_with(server, storage, place)) is None
     assert storage.read.count(made.file) == 2
     assert states(server, place)[made.id] == "proven"
+
+
+def test_a_copy_that_cannot_be_read_twice_is_told_and_sent_again(backed_sqlite: Backed, place: Path) -> None:
+    server, _ = backed_sqlite
+    made = run_with(server, Folder(place), place).manifest
+    failed = failure(run_with(server, Failing(place, doubtful={made.file}), place))
+    assert failed is not None
+    assert "could not be read again" in str(failed)
+    assert failure(run_with(server, Folder(place), place)) is None
+    assert states(server, place)[made.id] == "proven"
+
+
+def test_the_turn_of_one_that_takes_too_long_is_over_all_the_same(
+    backed_sqlite: Backed, noted: Noted, place: Path
+) -> None:
+    server, made = backed_sqlite
+    counted = open_hook(server.settings, logged=False)
+    storage = Watched(place, doubtful={made["file"]})
+    run_with(server, storage, place)
+
+    def end(event: Event) -> None:
+        counted(event)
+        if event.name == "backup.rereading":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reread(replace(server.backups, notify=end), set(), Store(name=place.as_uri(), storage=storage))
+    told = last_reread(server.backup_dir, place.as_uri())
+    reread(replace(server.backups, notify=noted), set(), Store(name=place.as_uri(), storage=storage))
+    assert told is not None
+    assert noted.named("backup.rereading")[0].facts["file"] != told
+
+
+def test_b11_the_journal_goes_to_a_store_before_the_images(
+    backed_sqlite: Backed, noted: Noted, place: Path
+) -> None:
+    server, _ = backed_sqlite
+    stores = Stores(configured=(Store(name=place.as_uri(), storage=Folder(place)),))
+    run_once(replace(server.backups, stores=stores, notify=noted))
+    names = [event.name for event in noted.events]
+    assert names.index("journal.shipped") < names.index("backup.copied")
 
 
 def test_a_store_may_say_that_no_copy_is_read_again(backed_sqlite: Backed, place: Path) -> None:

@@ -142,6 +142,15 @@ def test_a_table_that_is_not_ours_is_set_aside_with_its_database(backed: Backed)
     assert answer.json["set_aside"]
 
 
+def test_large_objects_of_somebody_are_set_aside_with_their_database(backed_postgresql: Backed) -> None:
+    server, _ = backed_postgresql
+    lose_schema(server)
+    execute(server, "SELECT lo_create(0)")
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["set_aside"]
+
+
 def test_an_empty_file_beside_a_wal_is_set_aside_with_it(backed_sqlite: Backed) -> None:
     """What the WAL holds may be wanted: nobody but SQLite can tell."""
     server, _ = backed_sqlite

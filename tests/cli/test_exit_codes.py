@@ -62,6 +62,8 @@ def test_2_a_port_that_cannot_be_had_is_named_before_anything_is_begun(sqlite: D
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         assert_told(sqlite.obms("serve", PORT=port), 2, f"127.0.0.1:{port}", "in use", "another PORT")
+    for host in ("a..b", "192.0.2.1"):
+        assert_told(sqlite.obms("serve", PORT=port, HOST=host), 2, f"{host}:{port}", "Set HOST")
     assert_told(sqlite.obms("serve", HOST="no.such.host.invalid"), 2, "no.such.host.invalid")
 
 

@@ -216,9 +216,9 @@ def _is_held(store: Store, backup: Backup, there: Mapping[str, int], complete: f
 
 
 def _is_bad(store: Store, manifest: Manifest) -> bool:
-    """Whether the copy was judged there, and turned down; what is no verdict vouches for nothing."""
+    """Whether the copy was judged there, and not found good; what is no verdict vouches for nothing."""
     verdict = read_verdict(store.storage, manifest)
-    return verdict is None or verdict.outcome == "bad"
+    return verdict is None or verdict.outcome != "good"
 
 
 def lacked(backups: Backups) -> Mapping[str, str]:

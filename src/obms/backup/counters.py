@@ -95,7 +95,7 @@ def _kept(event: Event, now: datetime) -> dict[str, dict[str, Any]]:
         case "backup.copied":
             complete = {"complete_at": at} if event.ok else {}
             return {_key(facts.get("store")): {"ok": event.ok, **complete}}
-        case "backup.reread":
+        case "backup.rereading":
             return {_key(facts.get("store")): {"reread": facts.get("file"), "reread_at": at}}
         case "journal.shipped" | "journal.unshipped":
             held = {"held": facts["held"]} if event.ok else {}
@@ -130,8 +130,12 @@ def _change(file: Path, raised: tuple[str, ...], kept: Mapping[str, Any]) -> Non
 def _merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """What one process knows of the journal in a store another one may know better: files only grow."""
     known, held = _sizes(before.get("held")), after.get("held")
-    grown = {} if held is None else {"held": {file: max(held[file], known.get(file, 0)) for file in held}}
-    return {**before, **after, **grown}
+    if held is None:
+        return {**before, **after}
+    oldest = min(held, default="")  # what is older was dropped
+    grown = {file: size for file, size in known.items() if file >= oldest}
+    grown |= {file: max(size, known.get(file, 0)) for file, size in held.items()}
+    return {**before, **after, "held": grown}
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

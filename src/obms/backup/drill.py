@@ -104,7 +104,7 @@ def _newest_live(database: Database, newest: Newest) -> datetime | None:
             return None
         with database.engine.connect() as connection:
             return newest(connection)
-    except (ObmsError, SQLAlchemyError):
+    except (ObmsError, SQLAlchemyError, ValueError):  # a time in it may be junk
         return None
 
 
@@ -253,8 +253,11 @@ def _conclude(backups: Backups, play: _Play, error: ObmsError | None) -> Drilled
 def _lost_seconds(play: _Play, moment: datetime | None) -> float | None:
     """How far apart the newest writes are that would have been lost and kept, or the most that can be.
 
-    Before the image was read, and of one that holds nothing yet, its moment stands for its newest write.
+    Of an image that holds nothing yet its moment stands for its newest write. None where no image was
+    read: nobody knows what would have been left.
     """
+    if play.newest is None and not play.verified:
+        return None
     kept, lost = play.newest or moment, play.newest_live or play.began_at
     return round(max(0.0, (lost - kept).total_seconds()), 3) if kept else None
 

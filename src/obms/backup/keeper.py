@@ -1,6 +1,7 @@
 """What one process does for a backup folder, and whether one does: it holds a lock that ends with it."""
 
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def holding(folder: Path, name: str) -> Callable[[], bool]:
             return True
         try:
             private.make_folder(folder)
+            os.close(private.open_file(folder / name, os.O_RDWR))  # for the folder's owner, whoever makes it
             lock.acquire()
         except Timeout:
             return False

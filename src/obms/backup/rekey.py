@@ -20,6 +20,7 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.prove import spool
 from obms.backup.prune import apply, sweep_removals
 from obms.backup.recipients import remember_openers
+from obms.backup.rereading import is_whole
 from obms.backup.retain import Plan
 from obms.backup.source import require_whole
 from obms.backup.stores import Store, Stores
@@ -113,14 +114,20 @@ def _is_as(wanted: Wanted, manifest: Manifest) -> bool:
 def rekey_store(backups: Backups, store: Store) -> tuple[str, ...]:
     """Bring the new forms to a store, read back there, and remove the old ones; the files that are gone.
 
-    Killed at any moment it leaves a whole form of each backup; a second call ends it.
+    Killed at any moment it leaves a whole form of each backup; a second call ends it. BackupDamaged
+    where a new form is not whole there: its old one stays.
     """
+    rate = store.options.rate_limit
     with locked(backups):
         require_copied(copy_to_stores(replace(backups, stores=Stores(configured=(store,)))))
         sweep_removals(store.storage, backups.trusted)
-        old = superseded(store.storage, backups.trusted)
-        removed = apply(store.storage, Plan(keep=(), remove=tuple(old), reasons={}))
-        return tuple(backup.file for backup in removed)
+        pairs = superseded(store.storage, backups.trusted)
+        whole = {new.file for new, _ in pairs if new.manifest and is_whole(store.storage, new.manifest, rate)}
+        old = tuple(old for new, old in pairs if new.file in whole)
+        removed = [backup.file for backup in apply(store.storage, Plan(keep=(), remove=old, reasons={}))]
+        if rotten := next((new.file for new, _ in pairs if new.file not in whole), None):
+            raise BackupDamaged(name=rotten, detail=f"in {store.name}, so that its old form stays there")
+        return tuple(removed)
 
 
 def _all(backups: Backups) -> Iterator[Backup]:

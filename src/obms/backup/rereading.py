@@ -37,6 +37,8 @@ def reread(backups: Backups, known: set[str], store: Store | None = None) -> Obm
     if backup is None:
         return None
     error: ObmsError | None = None
+    # Its turn is over before it is read: one that takes longer than a run may must not hold up the others.
+    backups.notify(Event(name="backup.rereading", facts={"store": name, "file": backup.file}))
     try:
         if _is_to_be_read(backups, backup):
             error = _damage(backups, storage, backup, store)
@@ -64,6 +66,9 @@ def _damage(backups: Backups, storage: Storage, backup: Backup, store: Store | N
     with suppress(IdentityMissing):  # then its bytes were those of the manifest
         there = replace(backups, storage=storage, notify=no_event)
         verdict = prove(there, manifest, level="intact", must_keep=False)
+        if verdict.outcome == "unknown":
+            reason = next(check.detail for check in verdict.checks if not check.ok)
+            raise Unreadable(detail=f"{backup.file} could not be read again: {reason}")
         if verdict.outcome == "bad":
             where = f"in {store.name}" if store else "here"
             detail = f"read again {where}, it is not what its manifest says"

@@ -134,10 +134,11 @@ def _missing_copies(copies: tuple[Copy, ...]) -> StorageFailed | None:
 
 
 def _copied(backups: Backups, made: Run) -> Run:
-    """Bring what is proven to the stores, and the journal in any case; read an older one again."""
+    """Bring the journal to the stores, and what is proven; read an older one again."""
+    # The journal first: it is small, and the images may take until the time is up.
+    problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
     copies = copy_to_stores(backups) if made.proven else ()
     rotten = reread(backups, {made.manifest.file}) if made.proven else None
-    problem = ship_to_all(backups.later.journal, backups.stores, backups.notify)
     problem = made.journal_problem or problem
     return replace(made, copies=copies, rotten=rotten, journal_problem=problem)
 

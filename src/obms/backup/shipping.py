@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
+from os import SEEK_END
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
@@ -219,10 +220,15 @@ def bytes_behind(journal: Journal, held: Mapping[str, int]) -> int:
 
 
 def _lacking(path: Path, held: int) -> int:
-    """A line that a dying process left torn is never sent, and not lacked."""
-    with path.open("rb") as file:
-        file.seek(held)
-        return path.stat().st_size - held if _whole_lines(file.read(SLICE)) else 0
+    """A line that a dying process left torn is never sent, and not lacked; a shorter file is another one."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, SEEK_END)
+            begin = held if held <= size else 0
+            file.seek(begin)
+            return size - begin if _whole_lines(file.read(SLICE)) else 0
+    except FileNotFoundError:  # dropped since the names were read
+        return 0
 
 
 def _tell_of_difference(notify: Hook, store: str, path: Path) -> None:

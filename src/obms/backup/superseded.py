@@ -11,14 +11,14 @@ from obms.backup.storage import Storage
 
 def sweep_superseded(backups: Backups) -> None:
     """Remove each old form whose new one stands and is no less proven; needs the lock."""
-    for old in superseded(backups.storage, backups.trusted):
+    for _, old in superseded(backups.storage, backups.trusted):
         retire(backups, old.file)
 
 
-def superseded(storage: Storage, trusted: str | None) -> list[Backup]:
-    """The old forms that nobody needs: the new one stands, and is no less proven."""
+def superseded(storage: Storage, trusted: str | None) -> list[tuple[Backup, Backup]]:
+    """Each new form with an old one that nobody needs: the new one stands, and is no less proven."""
     forms = (found for _, found in groupby(read_catalog(storage, trusted), key=lambda backup: backup.id))
-    return [old for newest, *older in forms for old in older if _replaces(newest, old)]
+    return [(newest, old) for newest, *older in forms for old in older if _replaces(newest, old)]
 
 
 def retire(backups: Backups, file: str) -> None:

@@ -61,7 +61,7 @@ def make_server(settings: "Settings") -> "Server":
 @contextmanager
 def opened_server() -> "Iterator[Server]":
     """The server of the settings, for work on rows; what its database complains of becomes an ObmsError."""
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
     server = make_server(load_settings())
     try:
@@ -69,7 +69,7 @@ def opened_server() -> "Iterator[Server]":
     except SQLAlchemyError as error:
         from obms.web.problems import is_away
 
-        if not is_away(error):
+        if not is_away(error) and not isinstance(error, ProgrammingError):  # a right may be missing
             raise
         raise _complaint(server, error) from error
     except NotFound as error:

@@ -1,7 +1,11 @@
 """What stands in a database and is not of this program: it would go with what is put in its place."""
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+
+from obms.errors import ObmsError
 
 # Whatever somebody may have made, in whatever schema; the rows of tables of ours are counted elsewhere.
 POSTGRESQL = """
@@ -11,6 +15,8 @@ WITH found (namespace, name, plain) AS (
     UNION ALL SELECT pronamespace, proname, false FROM pg_proc
     UNION ALL SELECT typnamespace, typname, false FROM pg_type
     WHERE typrelid = 0 AND (typtype <> 'b' OR typelem = 0)
+    UNION ALL SELECT current_schema()::regnamespace::oid, 'large object ' || oid, false
+    FROM pg_largeobject_metadata
 )
 SELECT quote_ident(nspname) || '.' || quote_ident(name)
 FROM found JOIN pg_namespace ON pg_namespace.oid = namespace
@@ -40,3 +46,14 @@ def holds_nothing(engine: sa.Engine) -> bool:
         return False
     finally:
         engine.dispose()
+
+
+def dropped_if_empty(engine: sa.Engine, drop: Callable[[], object]) -> bool:
+    """Whether a database held nothing, and is gone; not, where that fails: then it stays as it is."""
+    try:
+        if holds_nothing(engine):
+            drop()
+            return True
+    except (DBAPIError, ObmsError):
+        return False
+    return False

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import Carry, Database, Facts, Label, digests, no_label
-from obms.databases.contents import holds_nothing
+from obms.databases.contents import dropped_if_empty
 from obms.databases.digests import read_facts
 from obms.databases.postgresql_copy import Rows, driver_session, follow, whole_tables
 from obms.databases.postgresql_dump import KNOWS_TIMEOUT, PostgresqlSnapshot
@@ -214,8 +214,7 @@ class Postgresql:
                 aside = aside if whole else None
         else:
             self._switch(scratch, aside)
-            if aside and holds_nothing(self._sibling(aside).engine):
-                self._drop(aside)
+            if aside and dropped_if_empty(self._sibling(aside).engine, partial(self._drop, aside)):
                 aside = None
         self.engine.dispose()
         return aside

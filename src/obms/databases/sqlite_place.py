@@ -5,6 +5,7 @@ import os
 import shutil
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,7 +36,7 @@ def put_in_place(copy: Path, path: Path) -> str | None:
     except OSError as error:
         raise StorageFailed(detail=f"{path.parent}: {error.strerror or error}") from error
     finally:
-        for left in path.parent.glob(f"{fresh.name}*"):
+        for left in path.parent.glob(f"{escape(fresh.name)}*"):
             left.unlink()
     return aside
 

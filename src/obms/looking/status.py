@@ -221,7 +221,7 @@ def shipped(scene: Scene, _catalog: Catalog) -> Iterator[Finding]:
         light: Light = "green"
         if behind:
             detail = f"it lacks {size(behind)} of the journal: they would be lost with this machine"
-            light = "yellow" if told.get("ok") else "red"  # it may be on its way
+            light = "red" if told.get("ok") is False else "yellow"  # it may be on its way
         mend = RUN if behind else ""
         yield Finding(name=f"revocations in {store.name}", light=light, detail=detail, mend=mend)
 

@@ -1,5 +1,6 @@
 """Serving: uvicorn in front, and the schedule of the backups as a child beside it, or a watch over them."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -21,6 +22,8 @@ GRACE_SECONDS = 8.0
 SCHEDULE = (sys.executable, "-m", "obms", "backup", "schedule", "--until-input-ends")
 # How a line of the log begins, which is no reason for anything.
 LOG = "timestamp="
+PORT_TAKEN = "Set another PORT, or end what has this one (`ss -ltnp` names it)."
+NOT_OURS = "Set HOST to an address of this machine, and PORT to one that this user may listen on."
 
 
 def serve_api(*, host: str, port: int, workers: int, beside: Callable[[Flag], object]) -> None:
@@ -47,11 +50,14 @@ def serve_api(*, host: str, port: int, workers: int, beside: Callable[[Flag], ob
 def _require_port(host: str, port: int) -> None:
     """Before anything is begun: uvicorn tells it late, and by the exit code of a lost database."""
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
+        families = {found[0] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
+        socket.create_server((host, port), family=family).close()
+    except (OSError, UnicodeError) as error:
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
         raise ConfigurationError(
-            detail=f"HOST and PORT: {host}:{port} cannot be listened on: {error.strerror}",
-            hint="Set another PORT, or end what has this one (`ss -ltnp` names it).",
+            detail=f"HOST and PORT: {host}:{port} cannot be listened on: {getattr(error, 'strerror', error)}",
+            hint=PORT_TAKEN if taken else NOT_OURS,
         ) from error
 
 
