@@ -204,6 +204,7 @@ def test_k6_a_damaged_image_in_the_store_fails_the_drill(far: Deployment) -> Non
     before = far.database.facts()
     answer = far.obms("drill", "--json")
     assert answer.code == 5
+    assert answer.json["rpo_seconds"] is None
     drill = answer.json
     assert not drill["ok"]
     assert drill["exit_code"] == 5
