@@ -21,7 +21,7 @@ class ObmsError(Exception):
             self.hint = hint
         elif self.hint:
             self.hint = self.hint.format(**facts)
-        super().__init__((type(self).__doc__ or "").format(**facts))
+        super().__init__((type(self).__doc__ or "").format(**facts).rstrip(".") + ".")
 
 
 class RunBroken(ObmsError):

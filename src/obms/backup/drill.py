@@ -251,15 +251,15 @@ def _conclude(backups: Backups, play: _Play, error: ObmsError | None) -> Drilled
 
 
 def _lost_seconds(play: _Play, moment: datetime | None) -> float | None:
-    """How far apart the newest writes are that would have been lost and kept, or the most that can be.
+    """From the moment of the backup to the newest write after it; to the start where nobody can tell that.
 
-    Of an image that holds nothing yet its moment stands for its newest write. None where no image was
-    read: nobody knows what would have been left.
+    None where no image was read: nobody knows what would have been left.
     """
-    if play.newest is None and not play.verified:
+    if moment is None or (play.newest is None and not play.verified):
         return None
-    kept, lost = play.newest or moment, play.newest_live or play.began_at
-    return round(max(0.0, (lost - kept).total_seconds()), 3) if kept else None
+    until = play.newest_live or play.began_at
+    since = moment if until > moment else play.newest or moment
+    return round(max(0.0, (until - since).total_seconds()), 3)
 
 
 def _report(backups: Backups, play: _Play, error: ObmsError | None) -> Drill:

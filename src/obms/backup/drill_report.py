@@ -21,10 +21,9 @@ PREFIX, END, PAGE_END = "drill_", ".json", ".html"
 class Drill(Document):
     """How a drill went. What it did not come to is None or empty. Times are in UTC.
 
-    `rpo_seconds` is what a loss of the machine at its start would have cost: how much later the newest
-    write in the live database is than the newest in the backup, `newest_live` than `newest_data`; where
-    no live database tells one, the age of the newest in the backup. `rto_seconds` is from asking the
-    store to the verified application.
+    `rpo_seconds` is what a loss of the machine at its start would have cost: how much later than the
+    backup the newest write in the live database is, `newest_live`; where none tells that, the age of the
+    backup. `rto_seconds` is from asking the store to the verified application.
     """
 
     id: str

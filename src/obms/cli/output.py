@@ -180,7 +180,7 @@ def _warnings_of(done: Mapping[str, Any]) -> Iterator[str]:
     for check in done["checks"]:
         if not check["ok"]:
             mend = GONE if check["name"] == "live" else MISSED.format(before)
-            yield f"obms: warning: {check['name']}: {check['detail']}. {mend}"
+            yield f"obms: warning: {check['name']}: {check['detail'].rstrip('.')}. {mend}"
 
 
 def move_plan_as_text(steps: Iterable[str]) -> str:
