@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from obms.databases import Facts
+from obms.databases.contents import things_of_others
 from obms.databases.sqlite_snapshot import connect
 from tests.backup.conftest import (
     Backed,
@@ -133,22 +134,32 @@ def test_r13_so_is_a_file_without_a_byte(backed_sqlite: Backed) -> None:
     assert_restored_over_nothing(server, before)
 
 
-def test_a_table_that_is_not_ours_is_set_aside_with_its_database(backed: Backed) -> None:
-    server, _ = backed
+def assert_set_aside(server: Deployment, *made: str) -> None:
+    """What somebody has made is all that is there, and a restore keeps it."""
     lose_schema(server)
-    execute(server, "CREATE TABLE stranger (n integer)")
+    execute(server, *made)
     answer = server.obms("restore", "latest", "--yes", "--json")
     assert answer.code == 0, answer.err
     assert answer.json["set_aside"]
+
+
+def test_a_table_that_is_not_ours_is_set_aside_with_its_database(backed: Backed) -> None:
+    server, _ = backed
+    assert_set_aside(server, "CREATE TABLE stranger (n integer)")
 
 
 def test_large_objects_of_somebody_are_set_aside_with_their_database(backed_postgresql: Backed) -> None:
     server, _ = backed_postgresql
-    lose_schema(server)
-    execute(server, "SELECT lo_create(0)")
-    answer = server.obms("restore", "latest", "--yes", "--json")
-    assert answer.code == 0, answer.err
-    assert answer.json["set_aside"]
+    assert_set_aside(server, "SELECT lo_create(0)")
+
+
+def test_large_objects_are_seen_under_a_schema_whose_name_must_be_quoted(postgresql: Deployment) -> None:
+    statements = ('CREATE SCHEMA "Others"', 'SET LOCAL search_path = "Others"', "SELECT lo_create(0)")
+    with postgresql.database.engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        found = things_of_others(connection, ours=True)
+    assert any("large object" in thing for thing in found)
 
 
 def test_an_empty_file_beside_a_wal_is_set_aside_with_it(backed_sqlite: Backed) -> None:

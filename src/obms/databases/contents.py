@@ -15,7 +15,7 @@ WITH found (namespace, name, plain) AS (
     UNION ALL SELECT pronamespace, proname, false FROM pg_proc
     UNION ALL SELECT typnamespace, typname, false FROM pg_type
     WHERE typrelid = 0 AND (typtype <> 'b' OR typelem = 0)
-    UNION ALL SELECT current_schema()::regnamespace::oid, 'large object ' || oid, false
+    UNION ALL SELECT to_regnamespace(quote_ident(current_schema()))::oid, 'large object ' || oid, false
     FROM pg_largeobject_metadata
 )
 SELECT quote_ident(nspname) || '.' || quote_ident(name)
