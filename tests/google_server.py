@@ -12,17 +12,21 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import httpx
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from obms.backup.s3_access import REGION
 from tests.s3_server import BUCKET, HOST, S3Server
 
 PASSED = ("range", "if-match", "if-none-match")
@@ -71,10 +75,10 @@ class Front:
         path, _, given = target.partition("?")
         path = quote(unquote(path))
         query = urlencode(sorted(parse_qsl(given, keep_blank_values=True)), quote_via=quote, safe="")
-        signed = replace(self.s3.requests("none"), bucket="")._signed(method, path, query, body)
-        return self.client.request(
-            method, f"{self.s3.endpoint}{path}?{query}", headers=headers | signed, content=body
-        )
+        url = f"{self.s3.endpoint}{path}?{query}"
+        signed = AWSRequest(method, url, data=body)
+        S3SigV4Auth(Credentials(self.s3.key, self.s3.secret), "s3", REGION).add_auth(signed)
+        return self.client.request(method, url, headers=headers | dict(signed.headers), content=body)
 
 
 def answering(front: Front) -> type[BaseHTTPRequestHandler]:

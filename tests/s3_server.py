@@ -61,11 +61,15 @@ class S3Server:
         return f"s3://{place}?{'&'.join((f'endpoint={endpoint or self.endpoint}', *given))}"
 
     def requests(self, place: str) -> S3Requests:
-        """What the client has no call for."""
+        """What a store asks by botocore."""
         storage = open_store(self.url(place), self.credentials).storage
         assert isinstance(storage, ObjectStore)
         assert storage.requests is not None
         return storage.requests
+
+    def uploads(self, place: str) -> list[str]:
+        """The names of what is there in part."""
+        return [name for name, _ in self.requests(place).uploads()]
 
 
 @contextmanager

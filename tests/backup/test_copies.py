@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from botocore.exceptions import ClientError
 from PIL import Image
 
 from obms.backup.catalog import read_catalog
@@ -24,7 +24,6 @@ from obms.backup.copies import copy_to_stores
 from obms.backup.run import run as run_once
 from obms.backup.stores import open_store, open_stores
 from obms.databases import writing
-from obms.errors import StoreRefused
 from obms.observe import utc_now
 from obms.schema import images as uploads
 from tests.backup.conftest import Noted, found, images
@@ -35,9 +34,6 @@ from tests.real_faults import wait_until
 from tests.s3_server import BUCKET, S3Server
 
 MB = 1_000_000
-XMLNS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
-ON = "<Status>Enabled</Status></VersioningConfiguration>"
-LOCK = "<ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
 SIDE = 1200  # of a picture of more than 4 MB
 
 
@@ -349,11 +345,11 @@ def test_b4_a_run_that_is_killed_in_mid_upload_is_completed_by_the_next_and_leav
     upload_images(server, 4)
     url = s3.url(place, endpoint=proxy.endpoint)
     kill_while_it_uploads(server, proxy, url)
-    assert {name.endswith(".db.gz") for name, _ in s3.requests(place).uploads()} == {True}
+    assert [name.endswith(".db.gz") for name in s3.uploads(place)] == [True]
     assert states(server, s3, place) == {}
     answer = run(server, url)
     assert answer.code == 0, answer.err
-    assert list(s3.requests(place).uploads()) == []
+    assert s3.uploads(place) == []
     assert list(states(server, s3, place).values()) == ["proven", "proven"]
     assert len(names(s3, place)) == 6
 
@@ -361,37 +357,46 @@ def test_b4_a_run_that_is_killed_in_mid_upload_is_completed_by_the_next_and_leav
 def test_the_uploads_of_others_below_the_prefix_go_on(server: Deployment, s3: S3Server, place: str) -> None:
     theirs = {"video.mp4", "sqlite_backup_2020-01-01_00-00-00.db.gz"}
     for name in theirs:
-        s3.requests(place)._send("POST", name, {"uploads": ""})
+        s3.requests(place).begin(name)
     assert run(server, s3.url(place)).code == 0
-    assert {name for name, _ in s3.requests(place).uploads()} == theirs
+    assert set(s3.uploads(place)) == theirs
 
 
 def locking_bucket(s3: S3Server) -> str:
     """A new bucket with Object Lock."""
     bucket = f"locked-{uuid4().hex[:8]}"
     open_store(s3.url(bucket), s3.credentials).storage.put("a", iter(()))
-    requests = s3.requests(bucket)
-    requests._send("PUT", "", {"versioning": ""}, f"<VersioningConfiguration {XMLNS}>{ON}".encode())
-    requests._send("PUT", "", {"object-lock": ""}, f"<ObjectLockConfiguration {XMLNS}>{LOCK}".encode())
+    client = s3.requests(bucket).client
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+    )
     return bucket
+
+
+def assert_locked(s3: S3Server, bucket: str, days: int) -> set[str]:
+    """Each object there can be removed by nobody; their names."""
+    client = s3.requests(bucket).client
+    listed = client.list_object_versions(Bucket=bucket)["Versions"]
+    names = set(open_store(s3.url(bucket), s3.credentials).storage.names()) - {"a"}
+    for name in names:
+        until = client.get_object_retention(Bucket=bucket, Key=name)["Retention"]["RetainUntilDate"]
+        assert timedelta(days=days - 1) < until - utc_now() < timedelta(days=days + 1)
+        (version,) = (version["VersionId"] for version in listed if version["Key"] == name)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.delete_object(Bucket=bucket, Key=name, VersionId=version)
+    return names
 
 
 def test_a_locked_copy_can_be_removed_by_nobody(server: Deployment, s3: S3Server) -> None:
     bucket = locking_bucket(s3)
-    requests = s3.requests(bucket)
     pinned = server.made_backup()["id"]
     assert server.obms("backup", "pin", pinned).code == 0
     answer = run(server, s3.url(bucket, "lock_days=30"))
     assert answer.code == 0, answer.err
-    listed = requests._send("GET", "", {"versions": ""})
-    locked = [name for name in open_store(s3.url(bucket), s3.credentials).storage.names() if name != "a"]
+    locked = assert_locked(s3, bucket, 30)
     assert f"{pinned}.pin.json" in locked
     assert {name.partition("_")[0] for name in locked} == {"sqlite", "revocations"}
-    for name in locked:
-        assert timedelta(days=29) < requests.locked_until(name) - utc_now() < timedelta(days=31)
-        (version,) = re.findall(rf"<Version><Key>{name}</Key><VersionId>([^<]+)<", listed)
-        with pytest.raises(StoreRefused):
-            requests._send("DELETE", name, {"versionId": version})
 
 
 def test_a_bucket_that_cannot_lock_is_told(server: Deployment, s3: S3Server, place: str) -> None:

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -308,9 +308,9 @@ def test_an_image_that_is_read_back_otherwise_does_not_replace_the_old_one(backe
     class Forgetful(Folder):
         """A disk that loses the end of what is encrypted."""
 
-        def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+        def put(self, name: str, chunks: Chunks, **asked: Any) -> None:
             whole = b"".join(chunks)
-            super().put(name, iter([whole[:-1] if name.endswith(".age") else whole]), replace=replace)
+            super().put(name, iter([whole[:-1] if name.endswith(".age") else whole]), **asked)
 
     server, made = backed_sqlite
     before = images(server)

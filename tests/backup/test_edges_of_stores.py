@@ -11,7 +11,6 @@ from obms.backup.journal import Tally
 from obms.backup.later import catch_up
 from obms.backup.object_store import open_object_store
 from obms.backup.outdated import drop_outdated
-from obms.backup.s3_requests import S3Requests
 from obms.backup.shipping import drop_shipped, read_shipped, ship
 from obms.backup.storage import Folder, Ours
 from obms.backup.stores import MB, Options, Store, open_store
@@ -104,34 +103,6 @@ def test_a_folder_locks_nothing(tmp_path: Path) -> None:
     assert list(store.storage.names()) == []
 
 
-def requests(token: str | None = None) -> S3Requests:
-    return S3Requests(
-        store="s3://b",
-        endpoint="http://127.0.0.1:1",
-        bucket="b",
-        prefix="",
-        region="r",
-        key="key",
-        secret="secret",
-        token=token,
-    )
-
-
-def test_a_server_of_s3_that_does_not_answer_is_told() -> None:
-    with pytest.raises(StorageFailed, match="s3://b"):
-        list(requests().uploads())
-
-
-def test_a_token_of_a_session_is_sent_and_signed() -> None:
-    headers = requests(token="the token")._signed("GET", "/b", "", b"")
-    assert headers["x-amz-security-token"] == "the token"
-    assert "x-amz-security-token" in headers["authorization"]
-
-
-def test_without_a_key_nothing_is_asked_that_the_client_does_not_ask() -> None:
-    assert open_store("s3://bucket", {}).storage.requests is None  # type: ignore[attr-defined]
-
-
 def test_r10_a_line_that_another_server_sealed_is_not_believed(backed_sqlite: Backed) -> None:
     server, made = backed_sqlite
     theirs = opened(server.backup_dir / "journal", key=b"other", name="theirs", now=datetime.now(UTC))
@@ -163,7 +134,7 @@ def test_r10_a_revocation_that_has_no_place_in_the_backup_is_told(backed_sqlite:
 
 def test_a_store_that_lets_nothing_be_swept_is_told_and_served(sqlite: Deployment, noted: Noted) -> None:
     class Keeping(Folder):
-        def sweep(self, ours: Ours = lambda _name: True) -> None:
+        def sweep(self, ours: Ours = lambda _name: True, **_: object) -> frozenset[str]:
             raise StoreRefused(store=self.path, detail="it is immutable")
 
     store = Store(name="keeping", storage=Keeping(sqlite.folder / "store"))
@@ -172,10 +143,9 @@ def test_a_store_that_lets_nothing_be_swept_is_told_and_served(sqlite: Deploymen
 
 
 def test_an_upload_that_lies_deeper_is_another_server_s(s3: S3Server) -> None:
-    requests = s3.requests("deeper")
-    requests._send("POST", "folder/x", {"uploads": ""})
-    requests._send("POST", "y", {"uploads": ""})
-    assert [name for name, _ in requests.uploads()] == ["y"]
+    for name in ("folder/x", "y"):
+        s3.requests("deeper").begin(name)
+    assert s3.uploads("deeper") == ["y"]
 
 
 def test_an_upload_ends_where_the_store_does_not_answer() -> None:

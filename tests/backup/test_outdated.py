@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,10 +75,10 @@ class Full(Folder):
 
     full = False
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+    def put(self, name: str, chunks: Chunks, **asked: Any) -> None:
         if self.full and name.startswith(PREFIX):
             raise StorageFailed(detail="no space is left")
-        super().put(name, chunks, replace=replace)
+        super().put(name, chunks, **asked)
 
 
 def test_r10_a_store_that_is_not_told_where_the_journal_begins_keeps_it(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pytest
 
@@ -255,9 +255,9 @@ class MortalFolder(Folder):
         super().__init__(path)
         self._left, self._after = steps, after
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+    def put(self, name: str, chunks: Chunks, **asked: Any) -> None:
         with self._step():
-            super().put(name, chunks, replace=replace)
+            super().put(name, chunks, **asked)
 
     def remove(self, name: str) -> None:
         with self._step():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -250,10 +251,10 @@ def test_the_copy_of_another_server_is_not_judged(backed_sqlite: Backed, place: 
 class Unchanging(Folder):
     """A place that lets nobody replace what it holds."""
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+    def put(self, name: str, chunks: Chunks, **asked: Any) -> None:
         if (self.path / name).exists():
             raise StoreRefused(store=self.path, detail="it is immutable")
-        super().put(name, chunks, replace=replace)
+        super().put(name, chunks, **asked)
 
 
 def test_a_store_that_lets_nothing_be_replaced_is_told_so(backed_sqlite: Backed, place: Path) -> None:

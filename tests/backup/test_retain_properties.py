@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,9 +158,9 @@ class Dying(Folder):
         super().__init__(path)
         self.steps = steps
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+    def put(self, name: str, chunks: Chunks, **asked: Any) -> None:
         self._step()
-        super().put(name, chunks, replace=replace)
+        super().put(name, chunks, **asked)
 
     def remove(self, name: str) -> None:
         self._step()

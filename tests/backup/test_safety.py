@@ -42,8 +42,8 @@ class Announcing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
-        self.real.put(name, chunks, replace=replace)
+    def put(self, name: str, chunks: Chunks, **asked: Any) -> None:
+        self.real.put(name, chunks, **asked)
         if name.endswith(MANIFEST_END):
             self.published.set()
 

@@ -15,9 +15,10 @@ from obms.backup.counters import complete_at
 from obms.backup.create import BEGUN_END
 from obms.backup.forget import carry_pins, place_of, unwanted
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
+from obms.backup.pace import paced
 from obms.backup.prove import prove
 from obms.backup.prune import retain
-from obms.backup.rereading import is_whole, paced, reread
+from obms.backup.rereading import is_whole, reread
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
 from obms.backup.trust import Accepted
@@ -61,7 +62,7 @@ class Copy:
 
 
 def copy_to_stores(backups: Backups) -> tuple[Copy, ...]:
-    """Bring every proven backup to each store that lacks it, the newest first; needs the lock.
+    """Bring every proven backup to each store that lacks it; needs the lock.
 
     A store that fails is told and left for the next run, and the others are served.
     """
@@ -134,10 +135,14 @@ def _serve(backups: Backups, store: Store) -> Copy:
 
 
 def _send_owed(backups: Backups, store: Store, copied: list[Manifest], errors: list[ObmsError]) -> None:
-    """Send what the store lacks, and tell which; what fails of one backup alone stops no other."""
+    """Send what the store lacks, and tell which; what fails of one backup alone stops no other.
+
+    Those that are there in part come first: where a run's time is not enough for one image, the newest
+    would always be another one, and none would ever be whole.
+    """
     owed = _patiently(store, lambda: list(_owed(backups, store)))
-    _sweep(backups, store)
-    for manifest in owed:
+    begun = _patiently(store, lambda: _sweep(backups, store, owed))
+    for manifest in sorted(owed, key=lambda manifest: manifest.file not in begun):
         try:
             _patiently(store, partial(_copy, backups, store, manifest))
             copied.append(manifest)
@@ -165,17 +170,20 @@ def _stays(error: ObmsError) -> bool:
     return isinstance(error, StoreRefused) or not isinstance(error, StorageFailed)
 
 
-def _sweep(backups: Backups, store: Store) -> None:
+def _sweep(backups: Backups, store: Store, owed: Sequence[Manifest] = ()) -> frozenset[str]:
     """Remove what a killed run left there of our backups: another server may be at work beside.
 
-    A store that does not allow it holds some waste, and is told.
+    What is there of those that are owed stays: the files that are told. A store that does not allow it
+    holds some waste, and is told.
     """
     ids = {match["id"] for match in map(IMAGE.fullmatch, backups.storage.names()) if match}
+    coming = {manifest.file for manifest in owed}
     try:
-        store.storage.sweep(lambda name: any(id in name for id in ids))
+        return store.storage.sweep(lambda name: any(id in name for id in ids), coming=coming)
     except StoreRefused as error:
         facts = {"store": store.name, "error": str(error)}
         backups.notify(Event(name="backup.copy_unswept", ok=False, facts=facts))
+        return frozenset()
 
 
 def _owed(backups: Backups, store: Store) -> Iterator[Manifest]:
@@ -297,9 +305,9 @@ def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[s
     if file in there and not ours and mark not in there:
         raise AlreadyThere(name=file, store=store.name)
     _put_new(store, mark, manifest.fingerprint.encode())
-    image = paced(_checked(backups.storage.get(file), manifest), store.options.rate_limit)
-    storage.put(file, image, replace=file in there)
-    if not is_whole(storage, manifest, store.options.rate_limit):
+    rate, image = store.options.rate_limit, _checked(backups.storage.get(file), manifest)
+    storage.put(file, image, replace=file in there, size=manifest.bytes, rate=rate)
+    if not is_whole(storage, manifest, rate):
         storage.remove(file)
         raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
 

@@ -1,13 +1,13 @@
 """Backups in an object store: Amazon S3 and what speaks like it, Google Cloud Storage, Azure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from itertools import chain
+from functools import cached_property, partial
 from queue import Empty, Full, Queue
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import obstore
 from obstore.exceptions import (
@@ -19,10 +19,14 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from obms.backup.s3_requests import S3Requests
+from obms.backup.pace import Pace, paced
+from obms.backup.s3_access import CONNECT_SECONDS, HINT, LONGEST_REASON, RETRIES, S3Access
 from obms.backup.storage import Ours
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
+
+if TYPE_CHECKING:
+    from obms.backup.s3_requests import S3Requests
 
 OPENERS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 ENDPOINTS = {"gs": "base_url"}  # what a client calls the address of its server, where not `endpoint`
@@ -30,11 +34,9 @@ AT_ONCE = 3  # parts on their way
 READS = 16  # small objects that are asked for at the same time: each takes as long as the way is
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
-CONNECT = timedelta(seconds=10)
-RETRIES = 3  # of one request; a copy as a whole is tried again by its maker
-HINT = "Check that it answers, and what BACKUP_STORES says of it. Backups in BACKUP_DIR are untouched."
-REGION = "us-east-1"  # S3's own default
-LONGEST_REASON = 300
+MB = 1 << 20
+MOST_PARTS = 10_000  # of an object; S3 takes no more
+NO_CREDENTIALS = re.compile(r"External AWS credential provider: \w+: (.*)")
 # The second is Azure's, of a removal; 409 and 412 are what is immutable there, and what is leased.
 REFUSALS = re.compile(r"status code: (401|403|404)\b|Bulk delete .*\(code: (401|403|409|412)\)")
 
@@ -44,34 +46,63 @@ class ObjectStore:
 
     at_once = READS
 
-    def __init__(self, name: str, client: Any, part_size: int, requests: S3Requests | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Any,
+        part_size: int,
+        open_requests: "Callable[[], S3Requests] | None" = None,
+    ) -> None:
         self.name = name
-        self.requests = requests
         self._client = client
         self._part_size = part_size
+        self._open_requests = open_requests
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.name!r})"
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
-        """As the seam says; a large object that is not to be replaced is looked for before, not fenced.
+    @cached_property
+    def requests(self) -> "S3Requests | None":
+        """What only S3 knows, opened when it is first needed."""
+        return self._open_requests() if self._open_requests else None
 
-        So that two that write the same large name do not meet there, they put a small mark first.
+    def put(
+        self,
+        name: str,
+        chunks: Chunks,
+        *,
+        replace: bool = True,
+        size: int | None = None,
+        rate: int | None = None,
+    ) -> None:
+        """As the seam says; a large object that is not to be replaced is looked for before.
+
+        Where a server knows no condition for it, that is no fence: so that two that write the same large
+        name do not meet there, they put a small mark first.
         """
-        beginning, whole = _beginning(chunks, self._part_size)
+        part_size = size_of_parts(self._part_size, size)
+        parts = _in_parts(chunks, part_size)
+        first, whole = next(parts)
+        if whole:
+            with Pace(rate).passing(len(first)):
+                self._put_whole(name, first, replace=replace)
+            return
         with self._errors(name, sends=True):
-            if whole:
-                obstore.put(
-                    self._client,
-                    name,
-                    beginning,
-                    mode="overwrite" if replace else "create",
-                    use_multipart=False,
-                )
-                return
             if not replace and self._has(name):
                 raise AlreadyThere(name=name, store=self.name)
-            _Upload(self._client, name, self._part_size).send(chain((beginning,), chunks))
+            all_parts = _all([first], parts)
+            del first
+            if self.requests:
+                from obms.backup.s3_parts import send_in_parts
+
+                send_in_parts(self.requests, name, all_parts, replace=replace, pace=Pace(rate))
+            else:
+                _Upload(self._client, name, part_size).send(paced(all_parts, rate))
+
+    def _put_whole(self, name: str, data: bytes, *, replace: bool) -> None:
+        mode: Literal["overwrite", "create"] = "overwrite" if replace else "create"
+        with self._errors(name, sends=True):
+            obstore.put(self._client, name, data, mode=mode, use_multipart=False)
 
     def get(self, name: str) -> Chunks:
         """A small one by one request; else in ranges of one version, each tried again by itself."""
@@ -106,12 +137,19 @@ class ObjectStore:
             except (FileNotFoundError, NotFoundError):
                 return
 
-    def sweep(self, ours: Ours = lambda _name: True) -> None:
-        """Abort the uploads that a killed `put` left, where they can be listed: S3, with a key."""
-        if self.requests is not None:
-            for name, id in self.requests.uploads():
-                if ours(name):
-                    self.requests.abort(name, id)
+    def sweep(
+        self, ours: Ours = lambda _name: True, *, coming: Container[str] = frozenset()
+    ) -> frozenset[str]:
+        """Abort the uploads that a killed `put` left, where they can be listed: S3."""
+        if self.requests is None:
+            return frozenset()
+        begun = set()
+        for name, id in self.requests.uploads():
+            if name in coming:
+                begun.add(name)
+            elif ours(name):
+                self.requests.abort(name, id)
+        return frozenset(begun)
 
     def _has(self, name: str) -> bool:
         try:
@@ -131,6 +169,8 @@ class ObjectStore:
         except AlreadyExistsError as error:
             raise AlreadyThere(name=name, store=self.name) from error
         except (PermissionDeniedError, UnauthenticatedError) as error:
+            if found := NO_CREDENTIALS.search(str(error)):  # which may come: a machine's role is asked for
+                raise StorageFailed(detail=f"{self.name}: {found[1]}", hint=HINT) from error
             raise StoreRefused(store=self.name, detail=_reason(error)) from error
         except BaseError as error:
             if REFUSALS.search(str(error)):
@@ -148,13 +188,16 @@ def open_object_store(
     endpoint = str(given.pop("endpoint", "")).rstrip("/")
     if endpoint:
         given[ENDPOINTS.get(scheme, "endpoint")] = endpoint
+    access = S3Access(settings=dict(given), timeout=timeout) if scheme == "s3" else None
+    if access and not access.has_key:
+        given["credential_provider"] = access.credential
     try:
         client = OPENERS[scheme](
             bucket,
             prefix=prefix or None,
             client_options={
                 "allow_http": endpoint.startswith("http://"),
-                "connect_timeout": CONNECT,
+                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
                 "timeout": timedelta(seconds=timeout),
             },
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=timeout)},
@@ -162,28 +205,19 @@ def open_object_store(
         )
     except (BaseError, ValueError, TypeError) as error:
         raise ConfigurationError(detail=f"BACKUP_STORES {name}: {_reason(error)}") from error
-    requests = _requests(name, client.config, timeout) if isinstance(client, S3Store) else None
-    return ObjectStore(name, client, part_size, requests)
+    return ObjectStore(name, client, part_size, partial(_open_requests, name, access) if access else None)
 
 
-def _requests(name: str, config: Mapping[str, Any], timeout: float) -> S3Requests | None:
-    """What the client lacks; None where it takes its credentials from the machine's role."""
-    key, secret = config.get("access_key_id"), config.get("secret_access_key")
-    if key is None or secret is None:
-        return None
-    bucket, _, prefix = name.removeprefix("s3://").partition("/")
-    region = config.get("region", REGION)
-    return S3Requests(
-        store=name,
-        endpoint=str(config.get("endpoint", f"https://s3.{region}.amazonaws.com")).rstrip("/"),
-        bucket=bucket,
-        prefix=prefix,
-        region=region,
-        key=key,
-        secret=secret,
-        token=config.get("session_token"),
-        timeout=timeout,
-    )
+def _open_requests(name: str, access: S3Access) -> "S3Requests":
+    from obms.backup.s3_requests import open_requests
+
+    return open_requests(name, access)
+
+
+def size_of_parts(least: int, size: int | None) -> int:
+    """Bytes of a part, so that an object of this size is no more of them than S3 takes; in whole MB then."""
+    needed = -(-(size or 0) // MOST_PARTS)
+    return max(least, -(-needed // MB) * MB)
 
 
 class _Upload:
@@ -239,14 +273,33 @@ class _Upload:
             yield item
 
 
-def _beginning(chunks: Chunks, size: int) -> tuple[bytes, bool]:
-    """What is read until there is `size` of it, and whether that is all."""
-    beginning = bytearray()
+def _in_parts(chunks: Chunks, size: int) -> Iterator[tuple[bytes, bool]]:
+    """The same bytes in parts of that size, each with whether it is the last; of nothing, an empty one."""
+    pieces: list[bytes] = []
+    count = 0
     for chunk in chunks:
-        beginning += chunk
-        if len(beginning) > size:
-            return bytes(beginning), False
-    return bytes(beginning), True
+        rest = chunk
+        while count + len(rest) > size:
+            pieces.append(rest[: size - count])
+            rest = rest[size - count :]
+            yield _joined(pieces), False
+            count = 0
+        pieces.append(rest)
+        count += len(rest)
+    yield _joined(pieces), True
+
+
+def _all(first: list[bytes], parts: Iterator[tuple[bytes, bool]]) -> Iterator[bytes]:
+    yield first.pop()
+    for part, _ in parts:
+        yield part
+
+
+def _joined(pieces: list[bytes]) -> bytes:
+    """All of them as one, and none of them is kept: parts may be large."""
+    joined = b"".join(pieces)
+    pieces.clear()
+    return joined
 
 
 def _reason(error: BaseException) -> str:

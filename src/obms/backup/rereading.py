@@ -1,6 +1,5 @@
 """Old images are read again, one in a run, so that one that rots is found while another is whole."""
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,11 +8,11 @@ from obms.backup.catalog import Backup, next_older
 from obms.backup.counters import last_reread
 from obms.backup.create import Meter
 from obms.backup.manifest import Manifest
+from obms.backup.pace import paced
 from obms.backup.prove import prove
 from obms.backup.storage import Storage
 from obms.backup.stores import Store
 from obms.backup.trust import Accepted
-from obms.databases import Chunks
 from obms.errors import BackupDamaged, BackupNotFound, IdentityMissing, ObmsError, Unreadable
 from obms.observe import Event, no_event
 
@@ -86,13 +85,3 @@ def is_whole(storage: Storage, manifest: Manifest, rate: int | None) -> bool:
     for _ in paced(meter.measure(storage.get(manifest.file)), rate):
         continue
     return (meter.bytes, meter.sha256) == (manifest.bytes, manifest.sha256)
-
-
-def paced(chunks: Chunks, rate: int | None) -> Chunks:
-    """The same bytes, on average no faster than `rate` bytes a second."""
-    started, passed = time.monotonic(), 0
-    for chunk in chunks:
-        yield chunk
-        passed += len(chunk)
-        if rate:
-            time.sleep(max(0.0, passed / rate - (time.monotonic() - started)))

@@ -1,106 +1,184 @@
-"""The requests to S3 that the client has no call for: stale uploads, and the locks of objects.
+"""The requests to S3 that obstore has no call for: uploads that go on, and the locks of objects."""
 
-Signed as S3 asks for ("Signature Version 4"), with the keys of the settings.
-"""
-
-import hashlib
-import hmac
-import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from html import unescape
-from urllib.parse import quote, urlencode, urlsplit
+from datetime import datetime
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
 
-import httpx
+from botocore.exceptions import BotoCoreError, ClientError
 
-from obms.errors import StorageFailed, StoreRefused
+from obms.backup.s3_access import HINT, LONGEST_REASON, S3Access
+from obms.errors import AlreadyThere, ObmsError, StorageFailed, StoreRefused
 
-NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-ALGORITHM = "AWS4-HMAC-SHA256"
+PAGE = 1000  # what is told of a list by one answer
+GONE = "NoSuchUpload"
+# What passes by trying again: what was changed on its way, and an upload that is begun anew.
+PASSING = {
+    GONE,
+    "BadDigest",
+    "ExpiredToken",
+    "IncompleteBody",
+    "InvalidPart",
+    "RequestTimeout",
+    "XAmzContentSHA256Mismatch",
+}
+TAKEN = {"ConditionalRequestConflict", "PreconditionFailed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a server says of a part that it has; of most servers the ETag is the MD5."""
+
+    size: int
+    etag: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Requests:
-    """One prefix of a bucket, and the key that opens it."""
+    """One prefix of a bucket, by botocore's client. Each failure is StorageFailed, in one line."""
 
     store: str
-    endpoint: str
     bucket: str
     prefix: str
-    region: str
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
-    timeout: float = 60.0
+    client: Any = field(repr=False)
 
-    def uploads(self) -> Iterator[tuple[str, str]]:
-        """The names of the uploads that were begun and not ended, each with its id; a thousand at most."""
-        listed = self._send("GET", "", {"uploads": "", "prefix": self._path("")})
-        for upload in re.findall(r"<Upload>(.*?)</Upload>", listed, re.DOTALL):
-            key, id = (
-                unescape(re.findall(f"<{tag}>(.*?)</{tag}>", upload)[0]) for tag in ("Key", "UploadId")
+    def uploads(self, name: str = "") -> Iterator[tuple[str, str]]:
+        """The names of the uploads that were begun and not ended, each with its id, in the order they were.
+
+        Of one name, or of all that lie directly below the prefix.
+        """
+        with self._errors():
+            pages = self._pages("list_multipart_uploads", Prefix=self._key(name))
+            listed = [upload for page in pages for upload in page.get("Uploads", ())]
+        for upload in sorted(listed, key=lambda upload: upload["Initiated"]):
+            found = upload["Key"].removeprefix(self._key(""))
+            if found == name or not (name or "/" in found):
+                yield found, upload["UploadId"]
+
+    def unfinished(self, name: str) -> tuple[str, Mapping[int, Part]] | None:
+        """The newest upload of this very name, and the parts that are there; None where there is none."""
+        for _, id in reversed(list(self.uploads(name))):
+            with self._errors():
+                try:
+                    return id, self._parts(name, id)
+                except ClientError as error:
+                    if _code(error) != GONE:
+                        raise
+        return None
+
+    def _parts(self, name: str, id: str) -> Mapping[int, Part]:
+        pages = self._pages("list_parts", Key=self._key(name), UploadId=id)
+        listed = (part for page in pages for part in page.get("Parts", ()))
+        return {part["PartNumber"]: Part(size=part["Size"], etag=_bare(part["ETag"])) for part in listed}
+
+    def begin(self, name: str) -> str:
+        """Begin an upload; its id."""
+        with self._errors():
+            return str(self.client.create_multipart_upload(**self._object(name))["UploadId"])
+
+    def send(self, name: str, id: str, number: int, part: bytes, md5: bytes) -> str:
+        """Send one part, which the server compares with its `md5`; its ETag."""
+        with self._errors():
+            told = self.client.upload_part(
+                **self._object(name),
+                UploadId=id,
+                PartNumber=number,
+                # As a file, it is sent piece by piece: a slow line has the time of a piece for each.
+                Body=BytesIO(part),
+                ContentMD5=b64encode(md5).decode(),
             )
-            name = key.removeprefix(self._path(""))
-            if "/" not in name:
-                yield name, id
+            return _bare(told["ETag"])
+
+    def complete(self, name: str, id: str, etags: Mapping[int, str], *, replace: bool) -> None:
+        """Make the parts one object; AlreadyThere where there is one that is not to be replaced.
+
+        A server that does not know that condition replaces it.
+        """
+        parts = [{"PartNumber": number, "ETag": f'"{etags[number]}"'} for number in sorted(etags)]
+        asked = {**self._object(name), "UploadId": id, "MultipartUpload": {"Parts": parts}}
+        with self._errors(name):
+            try:
+                condition = {} if replace else {"IfNoneMatch": "*"}
+                self.client.complete_multipart_upload(**asked, **condition)
+            except ClientError as error:
+                if replace or _status(error) != HTTPStatus.NOT_IMPLEMENTED:
+                    raise
+                self.client.complete_multipart_upload(**asked)
 
     def abort(self, name: str, id: str) -> None:
         """Have the parts of an upload forgotten."""
-        self._send("DELETE", name, {"uploadId": id})
+        with self._errors():
+            self.client.abort_multipart_upload(**self._object(name), UploadId=id)
 
     def lock(self, name: str, until: datetime) -> None:
         """Let nobody remove this version of an object, or shorten that, before `until`."""
-        rule = f"<Mode>COMPLIANCE</Mode><RetainUntilDate>{until:%Y-%m-%dT%H:%M:%SZ}</RetainUntilDate>"
-        self._send(
-            "PUT", name, {"retention": ""}, f'<Retention xmlns="{NAMESPACE}">{rule}</Retention>'.encode()
-        )
+        rule = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+        with self._errors():
+            self.client.put_object_retention(**self._object(name), Retention=rule)
 
-    def locked_until(self, name: str) -> datetime:
-        told = self._send("GET", name, {"retention": ""})
-        return datetime.fromisoformat(re.findall("<RetainUntilDate>(.*?)<", told)[0])
-
-    def _path(self, name: str) -> str:
+    def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
 
-    def _send(self, method: str, name: str, query: Mapping[str, str], body: bytes = b"") -> str:
-        path = quote(f"/{self.bucket}/{self._path(name)}" if name else f"/{self.bucket}")
-        sorted_query = urlencode(sorted(query.items()), quote_via=quote, safe="")
-        headers = self._signed(method, path, sorted_query, body)
-        try:
-            answer = httpx.request(
-                method,
-                f"{self.endpoint}{path}?{sorted_query}",
-                headers=headers,
-                content=body,
-                timeout=self.timeout,
-            )
-        except httpx.HTTPError as error:
-            raise StorageFailed(detail=f"{self.store}: {str(error) or type(error).__name__}") from error
-        if not answer.is_success:
-            told = ": ".join(re.findall(r"<(?:Code|Message)>([^<]*)<", answer.text)) or answer.reason_phrase
-            raise StoreRefused(store=self.store, detail=told.strip(" ."))
-        return answer.text
+    def _object(self, name: str) -> dict[str, Any]:
+        return {"Bucket": self.bucket, "Key": self._key(name)}
 
-    def _signed(self, method: str, path: str, query: str, body: bytes) -> dict[str, str]:
-        now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        headers = {
-            "content-md5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
-            "host": urlsplit(self.endpoint).netloc,
-            "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
-            "x-amz-date": now,
-        }
-        if self.token:
-            headers["x-amz-security-token"] = self.token
-        names = ";".join(headers)
-        lines = [method, path, query, *(f"{name}:{value}" for name, value in headers.items())]
-        canonical = "\n".join([*lines, "", names, headers["x-amz-content-sha256"]])
-        scope = f"{now[:8]}/{self.region}/s3/aws4_request"
-        to_sign = f"{ALGORITHM}\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        key = f"AWS4{self.secret}".encode()
-        for part in (*scope.split("/"), to_sign):
-            key = hmac.digest(key, part.encode(), "sha256")
-        credential = f"Credential={self.key}/{scope}"
-        headers["authorization"] = f"{ALGORITHM} {credential}, SignedHeaders={names}, Signature={key.hex()}"
-        return headers
+    def _pages(self, what: str, **asked: Any) -> Iterator[Any]:
+        paging = {"PageSize": PAGE}
+        pages = self.client.get_paginator(what).paginate(Bucket=self.bucket, PaginationConfig=paging, **asked)
+        yield from pages
+
+    @contextmanager
+    def _errors(self, name: str = "") -> Iterator[None]:
+        with _errors(self.store, name):
+            yield
+
+
+def open_requests(name: str, access: S3Access) -> S3Requests:
+    """Those of a store; StorageFailed where nothing is found that opens it."""
+    bucket, _, prefix = name.removeprefix("s3://").partition("/")
+    with _errors(name):
+        return S3Requests(store=name, bucket=bucket, prefix=prefix, client=access.client())
+
+
+@contextmanager
+def _errors(store: str, name: str = "") -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        raise _told(store, name, error) from error
+    except (BotoCoreError, LookupError, ValueError) as error:
+        raise StorageFailed(detail=f"{store}: {_line(str(error))}", hint=HINT) from error
+
+
+def _told(store: str, name: str, error: ClientError) -> ObmsError:
+    """What an answer means: a refusal, or what passes by trying again."""
+    told = error.response.get("Error", {})
+    detail = _line(": ".join(filter(None, (_code(error), told.get("Message")))))
+    status = _status(error)
+    if _code(error) in TAKEN:
+        return AlreadyThere(name=name, store=store)
+    if _code(error) in PASSING or (
+        status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
+    ):
+        return StorageFailed(detail=f"{store}: {detail}", hint=HINT)
+    return StoreRefused(store=store, detail=detail)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def _line(text: str) -> str:
+    return text.partition("\n")[0].strip(" .")[:LONGEST_REASON]
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from obms import private
 from obms.backup.alongside import alongside
+from obms.backup.pace import paced
 from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, StorageFailed, StoreGone, Unreadable
 
@@ -28,10 +29,21 @@ class Storage(Protocol):
     def at_once(self) -> int:
         """How many small objects are best read at the same time."""
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+    def put(
+        self,
+        name: str,
+        chunks: Chunks,
+        *,
+        replace: bool = True,
+        size: int | None = None,
+        rate: int | None = None,
+    ) -> None:
         """Store the whole object, durably, or nothing: an exception from `chunks` passes through.
 
         AlreadyThere, with the older object as it was, where one of this name is not to be replaced.
+        `size`: the bytes that will come, where that is known; `rate`: how many are sent a second, on
+        average, at most. A store may keep what broke off, as no object, and send only the rest of it the
+        next time; BackupDamaged from `chunks` says that it is worth nothing.
         """
 
     def get(self, name: str) -> Chunks:
@@ -52,8 +64,13 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Remove it; one that is not there is removed already."""
 
-    def sweep(self, ours: Ours = lambda _name: True) -> None:
-        """Remove what a killed `put` left of the names that are `ours`; only where no other puts those."""
+    def sweep(
+        self, ours: Ours = lambda _name: True, *, coming: Container[str] = frozenset()
+    ) -> frozenset[str]:
+        """Remove what a killed `put` left of the names that are `ours`; only where no other puts those.
+
+        But not what a `put` of those that are `coming` goes on with: their names, as far as there is that.
+        """
 
 
 class Folder:
@@ -69,12 +86,20 @@ class Folder:
         self.path = path
         self._held = held
 
-    def put(self, name: str, chunks: Chunks, *, replace: bool = True) -> None:
+    def put(
+        self,
+        name: str,
+        chunks: Chunks,
+        *,
+        replace: bool = True,
+        size: int | None = None,
+        rate: int | None = None,
+    ) -> None:
         with _storage_errors(self.path):
             private.make_folder(self.path)
             partial = self.path / f".{name}.{uuid4().hex[:8]}{PARTIAL_END}"
         try:
-            self._write(partial, chunks)
+            self._write(partial, paced(chunks, rate))
             with _storage_errors(self.path):
                 if replace:
                     partial.replace(self.path / name)
@@ -147,12 +172,15 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
             sync_folder(self.path)
 
-    def sweep(self, ours: Ours = lambda _name: True) -> None:
+    def sweep(
+        self, ours: Ours = lambda _name: True, *, coming: Container[str] = frozenset()
+    ) -> frozenset[str]:
         with _storage_errors(self.path):
             for path in self.path.glob(f".*{PARTIAL_END}"):
                 match = PARTIAL.fullmatch(path.name)
                 if match and ours(match["name"]) and not path.is_symlink() and path.is_file():
                     path.unlink(missing_ok=True)
+        return frozenset()
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

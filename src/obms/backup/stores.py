@@ -155,9 +155,9 @@ def open_store(url: str, credentials: Mapping[str, Mapping[str, str]], folder: P
         timeout=options.timeout,
         part_size=options.part_size,
     )
-    if options.lock_days and storage.requests is None:
+    if options.lock_days and scheme != "s3":
         raise ConfigurationError(
-            detail=f"BACKUP_STORES {name}: lock_days needs an s3:// store and AWS_ACCESS_KEY_ID",
+            detail=f"BACKUP_STORES {name}: lock_days needs an s3:// store",
             hint="Elsewhere let the bucket itself retain what is put into it, by a rule of its own.",
         )
     return Store(name=name, storage=storage, options=options)
