@@ -21,7 +21,8 @@ FAULTS = {
     "B1": "The database does not answer, refuses the password, or is not there: exit 3, and no file is left.",
     "B2": "pg_dump is killed, or the server stops under it: exit 4, and no part of an image is left.",
     "B3": "The disk fills up: exit 9, what was written is taken back, older backups are as they were.",
-    "B4": "The run is killed at any step: what it left is known as such, and the next run removes it.",
+    "B4": "The run is killed at any step: what it left is known as such, and the next run removes it or "
+    "makes it whole.",
     "B5": "The SQLite file is gone: exit 3, and no empty database is made and backed up in its place.",
     "B6": "The database is written to all the while: the backup is of one moment, and writers hardly wait.",
     "B7": "The API is stopped, or the folder of the database cannot be written to: it works, or says "

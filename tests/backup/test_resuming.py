@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -358,6 +360,16 @@ def test_the_size_that_will_come_makes_the_parts(store: Store, monkeypatch: pyte
     assert store.storage.size("x") == 14 * MB
 
 
+def test_a_copy_tells_the_size_that_will_come(
+    server: Deployment, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "MOST_PARTS", 2)
+    large_image(server)
+    sent = parts_sent(requests_of(store))
+    copy_to(server, store)
+    assert sorted(sent) == [1, 2]
+
+
 def test_the_rate_limit_slows_only_what_is_sent(
     server: Deployment, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +388,7 @@ def test_the_rate_limit_slows_only_what_is_sent(
     assert [count for count in passed if count > MB] == [PART, len(data) - 3 * PART]
 
 
-def test_r13_a_profile_of_the_machine_opens_a_store_and_locks_what_is_there(
+def test_a_profile_of_the_machine_opens_a_store_and_locks_what_is_there(
     stocked_sqlite: Deployment, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = locking_bucket(s3)
@@ -498,3 +510,57 @@ def test_what_is_locked_is_sent_with_the_sum_that_older_servers_ask_for(store: S
     intercept(requests_of(store), "PutObjectRetention", note)
     replace(store, options=replace(store.options, lock_days=1)).lock("x", utc_now())
     assert [len(told) for told in seen] == [24]
+
+
+def test_a_passing_token_of_the_settings_is_sent(s3: S3Server, place: str) -> None:
+    seen: list[Any] = []
+
+    def note(request: AWSRequest) -> AWSResponse:
+        seen.append(request.headers.get("X-Amz-Security-Token"))
+        return AWSResponse(request.url, 204, {}, Raw())
+
+    given = {"s3": {**s3.credentials["s3"], "session_token": "the token"}}
+    requests = requests_of(open_store(s3.url(place), given))
+    intercept(requests, "AbortMultipartUpload", note)
+    requests.abort("x", "1")
+    assert seen == [b"the token"]
+
+
+def test_whom_the_system_trusts_is_trusted(
+    s3: S3Server, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As obstore does: a server of one's own has a certificate of one's own authority; here a wrong one."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    (tmp_path / "authority.pem").write_text("nobody")
+    url = s3.url(place, endpoint=s3.endpoint.replace("http:", "https:"))
+    with pytest.raises(StorageFailed, match=r"(?i)no.certificate"):
+        list(requests_of(open_store(url, s3.credentials)).uploads())
+
+
+def test_a_bucket_of_amazon_is_asked_at_its_own_address() -> None:
+    asked: list[str] = []
+
+    def note(request: AWSRequest) -> AWSResponse:
+        asked.append(request.url)
+        return AWSResponse(request.url, 204, {}, Raw())
+
+    key = {"access_key_id": "a", "secret_access_key": "b", "region": "eu-central-1"}
+    requests = requests_of(open_store("s3://bucket/p", {"s3": key}))
+    intercept(requests, "AbortMultipartUpload", note)
+    requests.abort("x", "1")
+    assert asked == ["https://bucket.s3.eu-central-1.amazonaws.com/p/x?uploadId=1"]
+
+
+OPEN = """
+import sys
+import obms.cli
+from obms.backup.stores import open_store
+key = {"access_key_id": "a", "secret_access_key": "b"}
+store = open_store("s3://b/p?endpoint=http://127.0.0.1:1&lock_days=3&attempts=1", {"s3": key})
+open_store("s3://b/p?lock_days=3", {})
+sys.exit("botocore" in sys.modules)
+"""
+
+
+def test_a_store_is_opened_without_what_only_its_uploads_need() -> None:
+    subprocess.run([sys.executable, "-c", OPEN], check=True)

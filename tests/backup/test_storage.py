@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path, PosixPath
 from uuid import uuid4
@@ -41,6 +42,14 @@ def put(storage: Storage, name: str, data: bytes) -> None:
 def test_what_is_put_is_got(storage: Storage, chunks: tuple[bytes, ...]) -> None:
     storage.put("name", iter(chunks))
     assert read(storage, "name") == b"".join(chunks)
+
+
+@pytest.mark.parametrize("size", [5000, LARGE])
+def test_what_is_put_goes_no_faster_than_it_may(storage: Storage, size: int) -> None:
+    started = time.monotonic()
+    storage.put("name", iter((bytes(size),)), rate=4 * size)
+    assert time.monotonic() - started > 0.2
+    assert storage.size("name") == size
 
 
 def test_a_second_put_replaces_the_whole_object(storage: Storage) -> None:
