@@ -9,7 +9,6 @@ import pytest
 from obms.backup.copies import _sweep
 from obms.backup.journal import Tally
 from obms.backup.later import catch_up
-from obms.backup.object_store import open_object_store
 from obms.backup.outdated import drop_outdated
 from obms.backup.shipping import drop_shipped, read_shipped, ship
 from obms.backup.storage import Folder, Ours
@@ -148,10 +147,12 @@ def test_an_upload_that_lies_deeper_is_another_server_s(s3: S3Server) -> None:
     assert s3.uploads("deeper") == ["y"]
 
 
-def test_an_upload_ends_where_the_store_does_not_answer() -> None:
-    settings = {"endpoint": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"}
-    store = open_object_store("s3://bucket", settings, timeout=1, part_size=5 * MB)
-    with pytest.raises(StorageFailed, match="s3://bucket"):
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_an_upload_ends_where_the_store_does_not_answer(google: Cloud, scheme: str) -> None:
+    keys = {"s3": {"access_key_id": "a", "secret_access_key": "b"}, **google.credentials}
+    url = f"{scheme}://bucket?endpoint=http://127.0.0.1:1&timeout=1&part_size=5242880"
+    store = open_store(url, keys).storage
+    with pytest.raises(StorageFailed, match=f"{scheme}://bucket"):
         store.put("large", iter([bytes(MB)] * 64))
 
 
