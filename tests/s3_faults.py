@@ -31,13 +31,16 @@ def intercept(requests: S3Requests, what: str, handler: Handler) -> None:
     requests.client.meta.events.register(f"before-send.s3.{what}", lambda request, **_: handler(request))
 
 
-def refuse(requests: S3Requests, what: str, status: int, code: str, *, times: int = 1_000_000) -> None:
+def refuse(
+    requests: S3Requests, what: str, status: int, code: str, *, times: int = 1_000_000, of: str = ""
+) -> None:
+    """Answer so, as often as that, to those that name this in their URL."""
     left = [times]
 
     def handle(request: AWSRequest) -> AWSResponse | None:
-        left[0] -= 1
-        if left[0] < 0:
+        if of not in request.url or not left[0]:
             return None
+        left[0] -= 1
         body = f"<Error><Code>{code}</Code><Message>It is so.</Message></Error>".encode()
         return AWSResponse(request.url, status, {}, Raw(body))
 
