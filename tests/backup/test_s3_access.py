@@ -145,12 +145,12 @@ def test_a_slow_line_has_time_for_each_part(
     s3: S3Server, proxy: Proxy, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No part as a whole has to be there within the time of a connection."""
-    monkeypatch.setattr(s3_access, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(s3_access, "CONNECT_SECONDS", 0.2)
     proxy.delay = 0.01
-    url = s3.url(place, "attempts=1", endpoint=proxy.endpoint).replace("part_size=5242880", "part_size=32M")
+    url = s3.url(place, "attempts=1", endpoint=proxy.endpoint).replace("part_size=5242880", "part_size=12M")
     store = open_store(url, s3.credentials)
-    store.storage.put("x", iter([bytes(MB)] * 62))
-    assert proxy.sent < 66 * MB
+    store.storage.put("x", iter([bytes(MB)] * 22))
+    assert proxy.sent < 23 * MB
 
 
 def test_what_is_locked_is_sent_with_the_sum_that_older_servers_ask_for(store: Store) -> None:

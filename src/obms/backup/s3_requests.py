@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from io import BytesIO
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -87,8 +86,7 @@ class S3Requests:
                 **self._object(name),
                 UploadId=id,
                 PartNumber=number,
-                # As a file, it is sent piece by piece: a slow line has the time of a piece for each.
-                Body=BytesIO(part),
+                Body=part,
                 ContentMD5=b64encode(md5).decode(),
             )
             return _bare(told["ETag"])
