@@ -258,6 +258,21 @@ def test_r5_a_disk_that_fills_up_while_the_live_file_is_written_is_loud(sqlite: 
         sqlite.database.engine.dispose()
 
 
+def test_r5_what_the_live_file_takes_already_is_not_asked_for_again(sqlite: Deployment) -> None:
+    with small_disk(sqlite.folder / "data", 8192) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        sqlite.database.create()
+        sqlite.obms("migrate")
+        sqlite.seed()
+        made = sqlite.made_backup()
+        sqlite.database.engine.dispose()
+        fill_disk(sqlite.folder / "data", leave=made["raw_bytes"] * 3 // 2)
+        answer = sqlite.obms("restore", "latest", "--yes")
+        assert answer.code == 0, answer.err
+        sqlite.database.engine.dispose()
+
+
 def test_r5_a_safety_backup_that_has_no_room_stops_the_restore(backed: Backed) -> None:
     server, made = backed
     lose_half(server)
