@@ -21,6 +21,7 @@ from obms.backup.prove import (
     judge_schema,
     read_facts,
     require_space,
+    room_to_load,
     spool,
     spool_folder,
     write_image,
@@ -293,11 +294,9 @@ def _require_fit(backups: Backups, source: Source, image: Path, kind: str, *, sa
 
 
 def _require_space_to_load(backups: Backups, needed: int) -> None:
-    """For an image of `needed` bytes: beside a live file the write-ahead log takes all of them first."""
     folder = backups.database.folder
     if folder is not None:
-        live = backups.database.size()
-        require_space(folder, needed + max(0, needed - live) if live else needed)
+        require_space(folder, room_to_load(needed, backups.database.size()))
 
 
 def _require_same_key(backups: Backups, source: Source) -> None:
