@@ -11,7 +11,7 @@ import pytest
 
 import obms
 from docs import generate
-from obms.config import Settings, read_settings
+from obms.config import Settings, misspelt_names, read_settings
 from obms.env_file import write_settings
 from obms.errors import ConfigurationError
 from tools import first_run
@@ -126,6 +126,12 @@ def test_a_later_start_leaves_the_settings_alone(elsewhere: Path) -> None:
     path.write_text("PORT=4000\n", encoding="ascii")
     assert not write_settings(path)
     assert path.read_text(encoding="ascii") == "PORT=4000\n"
+
+
+def test_misspelt_settings_of_the_file_are_found(elsewhere: Path) -> None:
+    text = "DRIL_SCHEDULE=off\nDRILL_SCHEDULE=off\nSECRET_KEY_FIL=x\nCOMPOSE_PROJECT_NAME=x\n"
+    (elsewhere / ".env").write_text(text, encoding="ascii")
+    assert misspelt_names() == {"DRIL_SCHEDULE": "DRILL_SCHEDULE", "SECRET_KEY_FIL": "SECRET_KEY_FILE"}
 
 
 def test_badges_and_the_first_start_name_the_port_that_is_set(

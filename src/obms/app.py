@@ -29,7 +29,7 @@ from obms.backup.staleness import is_stale, watch_alone, watch_staleness
 from obms.backup.storage import Folder
 from obms.backup.stores import Stores, open_stores
 from obms.badges import Seal, Site, for_backups
-from obms.config import Settings, read_settings
+from obms.config import Settings, misspelt_names, read_settings
 from obms.databases import Database
 from obms.databases.sqlite import Sqlite
 from obms.domain import PURPOSES, REVOCATION
@@ -133,7 +133,7 @@ def open_scene(settings: Settings, backups: Backups) -> "Scene":
         max_age=settings.backup_max_age,
         needed_revision=migrations.newest(),
         places=partial(check_notices, settings),
-        settings=Path(".env"),
+        misspelt=misspelt_names(),
         sqlite_file=settings.sqlite_file if settings.kind() == "sqlite" else None,
         secret_files=settings.secret_files(),
         metrics_file=settings.metrics_file,

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -42,6 +43,8 @@ CREDENTIALS = {
     "gs": {"application_credentials": "google_application_credentials"},
 }
 BAD_URL = "DATABASE_URL is not a URL; in its password write %40 for @, %3A for : and %2F for /"
+# How alike a name must be to a setting to be that one misspelt. Nobody else's begin as ours do.
+OURS, OUR_LIKENESS, LIKENESS = ("BACKUP_", "DRILL_"), 0.6, 0.92
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -351,6 +354,17 @@ def _files_of_secrets() -> dict[str, str]:
     written = dotenv_values(path) if isinstance(path, str) else {}
     named = {name: os.environ.get(f"{name}_FILE") or written.get(f"{name}_FILE") for name in SECRETS}
     return {name: file for name, file in named.items() if file}
+
+
+def misspelt_names() -> dict[str, str]:
+    """What .env or the environment names that is no setting, and looks like one; each with that one."""
+    path = Settings.model_config.get("env_file")
+    written = dotenv_values(path) if isinstance(path, str) else {}
+    known = {*(name.upper() for name in Settings.model_fields), *(f"{name}_FILE" for name in SECRETS)}
+    unknown = {name for name in {**written, **os.environ} if name.upper() not in known}
+    likeness = {name: OUR_LIKENESS if name.upper().startswith(OURS) else LIKENESS for name in unknown}
+    near = {name: get_close_matches(name.upper(), known, 1, likeness[name]) for name in unknown}
+    return {name: found[0] for name, found in near.items() if found}
 
 
 def _require_settings_only(path: object) -> None:

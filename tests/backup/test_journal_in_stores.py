@@ -10,7 +10,7 @@ import pytest
 
 from obms.backup.journal import END, PREFIX, Journal, Tally
 from obms.backup.patience import patiently
-from obms.backup.shipping import read_shipped, ship, ship_to_all
+from obms.backup.shipping import bytes_behind, read_shipped, ship, ship_to_all
 from obms.backup.storage import Folder
 from obms.backup.stores import open_stores
 from obms.badges import statuses
@@ -229,6 +229,22 @@ class Emptied(Folder):
         for name in names:
             self.remove(name)
         return iter(names)
+
+
+def test_r10_a_day_that_is_dropped_while_it_is_counted_is_not_lacked(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal")
+    journal.append([{"id": 1}])
+
+    class Dropped(Journal):
+        def files(self) -> list[Path]:
+            found = list(super().files())
+            for path in found:
+                path.unlink()
+            return found
+
+    assert bytes_behind(journal, {}) == sum(path.stat().st_size for path in journal.files())
+    journal.__class__ = Dropped
+    assert bytes_behind(journal, {}) == 0
 
 
 def test_r10_what_a_store_has_lost_is_sent_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from obms.databases import Facts
 from obms.databases.contents import things_of_others
+from obms.databases.sqlite import PAGE_SIZE
 from obms.databases.sqlite_snapshot import connect
 from tests.backup.conftest import (
     Backed,
@@ -190,7 +191,7 @@ def test_a_live_file_that_is_damaged_is_set_aside_whole(backed_sqlite: Backed, s
     server.database.engine.dispose()
     size = live_file(server).stat().st_size
     damaged = bytearray(live_file(server).read_bytes())
-    first = 0 if share == 1 else 4096
+    first = 0 if share == 1 else PAGE_SIZE
     damaged[first : int(size * share)] = os.urandom(int(size * share) - first)
     live_file(server).write_bytes(damaged)
     answer = server.obms("restore", "latest", "--yes", "--json")
@@ -240,7 +241,7 @@ def test_r5_a_disk_that_fills_up_while_spooling_is_loud(backed: Backed) -> None:
 
 def test_r5_a_disk_that_fills_up_while_the_live_file_is_written_is_loud(sqlite: Deployment) -> None:
     """The spool has room, the write-ahead log of the live database has none."""
-    with small_disk(sqlite.folder / "data", 2048) as mounted:
+    with small_disk(sqlite.folder / "data", 4096) as mounted:
         if not mounted:
             pytest.skip("only root can mount a small disk")
         sqlite.database.create()
@@ -254,6 +255,21 @@ def test_r5_a_disk_that_fills_up_while_the_live_file_is_written_is_loud(sqlite: 
             (sqlite.folder / "data" / "ballast").unlink()
             assert answer.code == 9, answer.err
         assert sqlite.obms("restore", "latest", "--yes").code == 0
+        sqlite.database.engine.dispose()
+
+
+def test_r5_what_the_live_file_takes_already_is_not_asked_for_again(sqlite: Deployment) -> None:
+    with small_disk(sqlite.folder / "data", 8192) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        sqlite.database.create()
+        sqlite.obms("migrate")
+        sqlite.seed()
+        made = sqlite.made_backup()
+        sqlite.database.engine.dispose()
+        fill_disk(sqlite.folder / "data", leave=made["raw_bytes"] * 3 // 2)
+        answer = sqlite.obms("restore", "latest", "--yes")
+        assert answer.code == 0, answer.err
         sqlite.database.engine.dispose()
 
 

@@ -63,9 +63,9 @@ def sessions(server: Deployment) -> list[str]:
 
 
 def own_children() -> list[str]:
-    """What runs below this process, but for what stays: the S3 server of the tests, Python's own tracker."""
+    """What runs below this process, but for what stays: servers of the tests, Python's own tracker."""
     found = (" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True))
-    return [command for command in found if not re.search("weed|resource_tracker", command)]
+    return [command for command in found if not re.search("weed|fork_server|resource_tracker", command)]
 
 
 def assert_recorded(server: Deployment, code: int, said: str) -> None:

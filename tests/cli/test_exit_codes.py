@@ -10,7 +10,7 @@ from obms.backup.lock import locked
 from obms.databases import writing
 from obms.databases.sqlite import Sqlite
 from tests.deployment import Answer, Deployment
-from tests.real_faults import program, unreadable
+from tests.real_faults import program, small_disk, unreadable
 
 
 def assert_told(answer: Answer, code: int, *words: str) -> None:
@@ -252,6 +252,17 @@ def test_9_settings_and_a_database_that_cannot_be_written(sqlite: Deployment) ->
     below = str(sqlite.folder / "file" / "it")
     assert_told(sqlite.obms("init", "--file", below), 9, below, "--file")
     assert_told(sqlite.obms("migrate", SQLITE_FILE=below), 9, "file", "SQLITE_FILE")
+
+
+def test_9_a_disk_that_fills_while_the_tables_are_made(sqlite: Deployment) -> None:
+    folder = sqlite.folder / "small"
+    new = {"SQLITE_FILE": str(folder / "new.db")}
+    with small_disk(folder, 400) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        assert_told(sqlite.obms("migrate", **new), 9, "disk is full", "Free some space")
+        subprocess.run(["mount", "-o", "remount,size=8192k", folder], check=True)
+        assert sqlite.obms("migrate", **new).code == 0
 
 
 def test_10_a_key_is_missing(sqlite: Deployment) -> None:

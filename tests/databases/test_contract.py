@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from obms.databases import Database, writing
 from obms.databases.quick_check import quick_check
+from obms.databases.sqlite import PAGE_SIZE
 from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError
 from obms.migrations import newest
@@ -363,7 +364,7 @@ def test_a_quick_look_finds_a_page_that_is_not_whole(stocked_sqlite: Deployment)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     stocked_sqlite.database.engine.dispose()
     content = bytearray(path.read_bytes())
-    content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    content[(page - 1) * PAGE_SIZE : page * PAGE_SIZE] = b"\xff" * PAGE_SIZE
     path.write_bytes(content)
     with stocked_sqlite.database.engine.connect() as connection:
         assert quick_check(connection, timedelta(seconds=60)).problems

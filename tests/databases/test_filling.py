@@ -19,7 +19,7 @@ from obms.databases import writing
 from obms.databases.copy_blocks import BLOCK_END
 from obms.databases.postgresql import Postgresql
 from obms.databases.postgresql_filling import _not_held, _tables, fill_postgresql
-from obms.databases.sqlite import Sqlite
+from obms.databases.sqlite import PAGE_SIZE, Sqlite
 from obms.databases.sqlite_filling import fill_sqlite
 from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, DatabaseUnreachable, Refused, StorageFailed
@@ -305,7 +305,7 @@ def test_a_database_that_sqlite_cannot_read_is_damaged(road: Road, sqlite: Deplo
         page = connection.execute(root).fetchone()[0]
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = bytearray(road.first.path.read_bytes())
-    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    content[(page - 1) * PAGE_SIZE : page * PAGE_SIZE] = bytes(PAGE_SIZE)
     (road.folder / "damaged.db").write_bytes(content)
     with pytest.raises(BackupDamaged, match="SQLite says"):
         fill_postgresql(road.second, Sqlite(road.folder / "damaged.db", work=road.folder), name="damaged")

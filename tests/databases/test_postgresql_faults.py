@@ -28,6 +28,7 @@ from obms.errors import (
 from tests.databases.conftest import take
 from tests.deployment import Deployment
 from tests.postgres import Server
+from tests.real_faults import wait_until
 
 FULL = psycopg.errors.DiskFull("could not extend file")
 
@@ -137,14 +138,29 @@ def test_a_database_without_tables_is_analyzed_and_fenced_all_the_same(live: Pos
             assert fence.exec_driver_sql("SHOW lock_timeout").scalar() == "1s"
 
 
+LOOKS = "SELECT FROM pg_stat_activity WHERE query LIKE '%AccessExclusiveLock%' AND pid <> pg_backend_pid()"
+
+
 def test_sessions_are_left_alone_where_no_name_was_locked(live: Postgresql) -> None:
     def open_session() -> AbstractContextManager[Session]:
         return live._session("postgres")
 
     with live._session(live.name) as other, open_session() as server:
         with ending_sessions(open_session, server, [live.name], 0):
-            server.execute("SELECT 1")
+            wait_until(lambda: server.execute(LOOKS).fetchone() is not None, "a look for the name")
         assert other.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_sessions_are_ended_where_the_name_is_held(live: Postgresql) -> None:
+    def open_session() -> AbstractContextManager[Session]:
+        return live._session("postgres")
+
+    with live._session(live.name) as other, open_session() as server:
+        with ending_sessions(open_session, server, [live.name], 0):
+            server.execute(f"ALTER DATABASE {live.name} RENAME TO {live.name}_held")
+        server.execute(f"ALTER DATABASE {live.name}_held RENAME TO {live.name}")
+        with pytest.raises(psycopg.OperationalError):
+            other.execute("SELECT 1")
 
 
 def test_blocks_of_a_dump_without_their_end_are_loaded_to_the_last(live: Postgresql, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from obms.databases import writing
+from obms.databases import sharing, writing
 from obms.databases.sharing import SharedCommits
 from obms.databases.sqlite_snapshot import connect
 from tests.deployment import Deployment
@@ -25,6 +25,12 @@ def engine(sqlite: Deployment) -> Iterator[sa.Engine]:
     found = sqlite.application.database.engine
     yield found
     found.dispose()
+
+
+@pytest.fixture(autouse=True)
+def _hurried_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn is not over before the test is, however slow the machine."""
+    monkeypatch.setattr(sharing, "SECONDS", 60.0)
 
 
 def add(connection: sa.Connection, name: str) -> None:

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from pysqlite3 import dbapi2 as sqlite3
 
 from obms.databases import sqlite_snapshot, writing
-from obms.databases.contents import holds_nothing
+from obms.databases.contents import dropped_if_empty, holds_nothing
 from obms.databases.quick_check import Wholeness, quick_check
 from obms.databases.retiring import fenced
-from obms.databases.sqlite import Sqlite
+from obms.databases.sqlite import PAGE_SIZE, Sqlite
 from obms.databases.sqlite_place import put_in_place
 from obms.databases.sqlite_snapshot import connect, pin_fenced
 from obms.errors import DatabaseDamaged, DatabaseMissing, DatabaseUnreachable, StorageFailed
@@ -70,6 +70,16 @@ def test_what_cannot_be_read_is_not_taken_for_empty(live: Sqlite) -> None:
     live.engine.dispose()
     live.path.write_bytes(b"no database" * 1000)
     assert not holds_nothing(live.engine)
+
+
+def test_what_cannot_be_dropped_stays(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise StorageFailed(detail="the disk is read-only")
+
+    database = Sqlite(tmp_path / "empty.db", work=tmp_path)
+    database.create()
+    assert holds_nothing(database.engine)
+    assert not dropped_if_empty(database.engine, refuse)
 
 
 def test_an_empty_file_is_not_taken_for_a_database(live: Sqlite) -> None:
@@ -142,8 +152,8 @@ def test_damage_that_is_met_in_the_midst_of_a_table_is_damage(live: Sqlite) -> N
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     live.engine.dispose()
     content = bytearray(live.path.read_bytes())
-    page = content.rindex(needle) // 4096 * 4096
-    content[page : page + 4096] = b"\xff" * 4096
+    page = content.rindex(needle) // PAGE_SIZE * PAGE_SIZE
+    content[page : page + PAGE_SIZE] = b"\xff" * PAGE_SIZE
     live.path.write_bytes(content)
     with pytest.raises(DatabaseDamaged, match="malformed"):
         live.facts()

@@ -3,9 +3,8 @@
 import gzip
 from itertools import pairwise
 
+from obms.databases.sqlite import PAGE_SIZE
 from tests.deployment import Deployment
-
-PAGE = 4096
 
 
 def test_r1_an_image_cut_off_in_any_page_is_refused_as_damaged(sqlite: Deployment) -> None:
@@ -14,7 +13,7 @@ def test_r1_an_image_cut_off_in_any_page_is_refused_as_damaged(sqlite: Deploymen
     image = gzip.decompress((sqlite.backup_dir / made["file"]).read_bytes())
     before = sqlite.database.facts()
     answers = {}
-    for start, _end in pairwise(range(PAGE, len(image) + 1, PAGE)):
+    for start, _end in pairwise(range(PAGE_SIZE, len(image) + 1, PAGE_SIZE)):
         path = sqlite.folder / "cut.db"
         path.write_bytes(image[: start + 100])
         answers[start] = sqlite.obms("restore", str(path), "--yes").code

@@ -86,6 +86,22 @@ def test_what_the_settings_make_unsafe_is_found(
     assert unwell(well_sqlite) == found
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("BACKUP_RETENTION", "BACKUP_RETENTION_DAYS"),
+        ("backup_store", "BACKUP_STORES"),
+        ("SECRET_KEYS", "SECRET_KEY"),
+        ("AWS_ENDPOINT_URL_S3", None),
+        ("POSTGRES_USER_FILE", None),
+    ],
+)
+def test_a_misspelt_setting_is_found(well_sqlite: Deployment, name: str, setting: str | None) -> None:
+    answer = well_sqlite.obms("doctor", "--json", **{name: "30"})
+    told = {one["detail"]: one["mend"] for one in answer.json["findings"] if one["name"] == "settings"}
+    assert told == ({f"{name} is no setting, and does nothing": f"Call it {setting}."} if setting else {})
+
+
 def lose_the_store(server: Deployment) -> None:
     server.environment["BACKUP_STORES"] = "s3://bucket/here?endpoint=http://127.0.0.1:1"
     server.environment |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "here"}

@@ -102,7 +102,7 @@ def test_a_read_only_disk_is_not_mended_by_giving_it_away(backed_up: Deployment,
 def test_a_disk_without_room_for_the_first_backup_is_red(
     stocked_sqlite: Deployment, tmp_path: Path, leave: int
 ) -> None:
-    with small_disk(tmp_path / "small", 2000) as mounted:
+    with small_disk(tmp_path / "small", 8000) as mounted:
         if not mounted:
             pytest.skip("only root mounts")
         folder = tmp_path / "small"
@@ -116,7 +116,7 @@ def test_a_disk_without_room_for_the_first_backup_is_red(
 def test_a_disk_on_which_the_database_could_not_be_restored_is_red(
     backed_up: Deployment, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "small", 2000) as mounted:
+    with small_disk(tmp_path / "small", 8000) as mounted:
         if not mounted:
             pytest.skip("only root mounts")
         live = tmp_path / "small" / "openbadges.db"

@@ -260,6 +260,14 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+def room_to_load(image: int, live: int) -> int:
+    """The bytes that a restore takes where the live file of `live` bytes is, or none.
+
+    The write-ahead log takes all of the image first, and the file grows by what it lacks after that.
+    """
+    return image + max(0, image - live) if live else image
+
+
 def read_facts(database: Database, name: str, *, digests: bool = True) -> Facts:
     """The facts of a loaded copy."""
     with as_damage(name):

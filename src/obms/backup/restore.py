@@ -21,6 +21,7 @@ from obms.backup.prove import (
     judge_schema,
     read_facts,
     require_space,
+    room_to_load,
     spool,
     spool_folder,
     write_image,
@@ -206,6 +207,8 @@ def loaded(
 
     Rows that a proof saw these bytes make are counted and not compared again, unless `compare_rows`.
     """
+    if source.manifest:  # before the work
+        _require_space_to_load(backups, source.manifest.raw_bytes)
     with spool_folder(backups.work) as folder:
         image, checks = _decode(backups, source, folder)
         kind = _kind_of(image, source.file)
@@ -287,14 +290,13 @@ def _require_fit(backups: Backups, source: Source, image: Path, kind: str, *, sa
             detail=f"{source.file} is a backup of {kind}, and this server runs on {ours}",
             hint=f"Leave out --same-kind to restore it across, or set DB_TYPE={kind}.",
         )
-    _require_space_to_load(backups, image)
+    _require_space_to_load(backups, image.stat().st_size)
 
 
-def _require_space_to_load(backups: Backups, image: Path) -> None:
+def _require_space_to_load(backups: Backups, needed: int) -> None:
     folder = backups.database.folder
     if folder is not None:
-        # The write-ahead log takes the new content first, and the file grows by it after that.
-        require_space(folder, 2 * image.stat().st_size)
+        require_space(folder, room_to_load(needed, backups.database.size()))
 
 
 def _require_same_key(backups: Backups, source: Source) -> None:

@@ -1,5 +1,6 @@
 """The old form of a backup that was encrypted anew: how it is removed, also after a kill."""
 
+from collections.abc import Container
 from itertools import groupby
 
 from obms.backup import Backups
@@ -9,10 +10,11 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END
 from obms.backup.storage import Storage
 
 
-def sweep_superseded(backups: Backups) -> None:
-    """Remove each old form whose new one stands and is no less proven; needs the lock."""
+def sweep_superseded(backups: Backups, ids: Container[str] | None = None) -> None:
+    """Remove each old form, of these ids or of all, whose new one stands and is no less proven."""
     for _, old in superseded(backups.storage, backups.trusted):
-        retire(backups, old.file)
+        if ids is None or old.id in ids:
+            retire(backups, old.file)
 
 
 def superseded(storage: Storage, trusted: str | None) -> list[tuple[Backup, Backup]]:

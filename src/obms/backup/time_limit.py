@@ -47,7 +47,7 @@ def time_limit(
         if over.wait(limit.total_seconds()):
             return
         signal.pthread_kill(main.ident or 0, signal.SIGALRM)
-        if not over.wait(grace):
+        if not over.wait(grace):  # pragma: no cover - it is not, where the process ends
             _end_process(RunTimedOut(limit=limit, stage=describe()), last_words)
 
     main = main_thread()

@@ -16,6 +16,7 @@ NOT_OF_THE_FILE = (
     sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_FULL,
 )
+DISK_FULL = "53100"
 
 
 def is_interruption(error: BaseException | None) -> bool:
@@ -29,6 +30,13 @@ def is_interruption(error: BaseException | None) -> bool:
     if state is None:  # it is not the server's word: the connection failed
         return isinstance(error, OperationalError)
     return str(state).startswith(NOT_OF_THE_ROWS)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether what ended it is a disk without room."""
+    said = getattr(error, "orig", error)
+    full = getattr(said, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return full or getattr(said, "sqlstate", None) == DISK_FULL
 
 
 @contextmanager

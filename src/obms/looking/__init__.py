@@ -1,6 +1,6 @@
 """Looking at the whole server: `status`, what is unsafe about it (`doctor`), and from outside."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ class Scene:
     """What is looked at. `settings` is the file.
 
     `places` gives those that are told of failures; ConfigurationError where one of them cannot be.
+    `misspelt` are names that are no settings, each with the setting that it looks like.
     `secret_files` are those that the settings read keys and passwords from, the identity's among them.
     """
 
@@ -45,7 +46,8 @@ class Scene:
     max_age: timedelta
     needed_revision: str
     places: Callable[[], tuple[str, ...]]
-    settings: Path
+    settings: Path = Path(".env")
+    misspelt: Mapping[str, str]
     sqlite_file: Path | None
     secret_files: tuple[Path, ...]
     metrics_file: Path | None

@@ -171,6 +171,13 @@ def orphans(scene: Scene) -> Iterator[Finding]:
     yield from status.orphans(scene, list(read_catalog(scene.backups.storage, scene.backups.trusted)))
 
 
+def names(scene: Scene) -> Iterator[Finding]:
+    """A setting whose name is misspelt is passed over: nobody can know whose it is."""
+    for name, setting in sorted(scene.misspelt.items()):
+        detail = f"{name} is no setting, and does nothing"
+        yield Finding(name="settings", light="yellow", detail=detail, mend=f"Call it {setting}.")
+
+
 LOOKS: tuple[Look, ...] = (
     sqlite,
     tools,
@@ -186,6 +193,7 @@ LOOKS: tuple[Look, ...] = (
     disk,
     notices,
     schedule,
+    names,
     orphans,
     files.permissions,
     files.secrets,

@@ -11,6 +11,7 @@ from pathlib import Path
 from obms.backup import counters, drill_report, journal
 from obms.backup.catalog import Backup
 from obms.backup.journal import LEAST_ROOM
+from obms.backup.prove import room_to_load
 from obms.errors import ObmsError
 from obms.figures import size
 from obms.looking import Catalog, Finding, Light, Scene
@@ -98,11 +99,10 @@ def disk(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
     yield Finding(name="disk", light=light, detail=detail, mend=mend)
     live = scene.backups.database.folder
     if live is not None:
-        yield _disk_of_database(live, 2 * plain)
+        yield _disk_of_database(live, room_to_load(plain, _live_bytes(scene)))
 
 
 def _disk_of_database(folder: Path, needed: int) -> Finding:
-    """A restore writes the content into the log first, and then the file grows by it."""
     free = shutil.disk_usage(folder).free
     detail = f"{size(free)} free in {folder}, {size(needed)} needed by a restore"
     lacks = _lacks(free, needed)

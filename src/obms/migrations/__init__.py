@@ -7,11 +7,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from obms.databases import digests, writing
-from obms.errors import DatabaseUnreachable, SchemaTooNew
+from obms.databases.interruptions import is_full
+from obms.errors import DatabaseUnreachable, SchemaTooNew, StorageFailed
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
+NO_ROOM = "Free some space where the database is, and run it again. Nothing was changed."
 # Alembic is loaded where a schema is changed: each command needs the names, and few need more than them.
 REVISIONS = tuple(sorted(path.stem[:4] for path in Path(__file__).parent.glob("versions/0*.py")))
 
@@ -56,5 +58,7 @@ def migrate(
             config.attributes["connection"] = connection
             command.upgrade(config, to)
     except DBAPIError as error:
+        if is_full(error):
+            raise StorageFailed(detail=f"{name}: {error.orig}", hint=NO_ROOM) from error
         raise DatabaseUnreachable(detail=f"{name}: {error.orig}") from error
     return found
