@@ -291,7 +291,8 @@ def test_r15_the_new_form_is_locked_in_a_store_that_locks(locked: Locked, s3: S3
     )
     (told,) = answer.json
     for end in ("", ".json", ".proof.json"):
-        assert s3.requests(bucket).locked_until(told["file"] + end) > datetime.now(UTC) + timedelta(days=1)
+        rule = s3.requests(bucket).client.get_object_retention(Bucket=bucket, Key=told["file"] + end)
+        assert rule["Retention"]["RetainUntilDate"] > datetime.now(UTC) + timedelta(days=1)
 
 
 def test_a_store_that_does_not_answer_stops_no_rekeying(locked: Locked, tmp_path: Path) -> None:
