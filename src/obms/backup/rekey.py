@@ -245,7 +245,8 @@ def _publish(backups: Backups, chain: Chain, old: Manifest, file: str) -> Manife
     stored = Meter()
     coded = backups.storage.get(old.file)
     plain = _checked(backups.chain.decode(coded, old.codecs), old)
-    backups.storage.put(file, stored.measure(chain.encode(plain)))
+    # How large it will be is not known yet; not larger than its plain bytes.
+    backups.storage.put(file, stored.measure(chain.encode(plain)), size=old.raw_bytes)
     new = replace(
         old,
         file=file,
