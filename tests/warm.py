@@ -69,6 +69,7 @@ def get_warm() -> None:
         made.seed(1)
         made.made_backup()
     gc.collect()  # connections that nobody holds any more are closed
+    gc.freeze()  # nor need each child look through, and so copy, what it was born with
 
 
 def assert_alone() -> None:
