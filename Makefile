@@ -10,6 +10,8 @@ TEST_TMPDIR ?= $(shell test "$$(df -m --output=avail /dev/shm 2>/dev/null | tail
 	&& echo /dev/shm || echo "$${TMPDIR:-/tmp}")
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Compiled once, not by each of the processes that the tests run in and start: images for containers often forbid it.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input
 # A lock file names all there is to install. Left to choose, pip takes a newer release for an extra (coverage[toml]).
 PIP_LOCKED := $(PIP_INSTALL) --no-deps --require-hashes

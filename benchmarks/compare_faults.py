@@ -53,9 +53,13 @@ def play(case: Case, server: Server, folder: Path) -> Iterator[Outcome]:
     """Both sides of one case, each on a deployment of its own."""
     number = CASES.index(case) + 1
     print(f"{number}. {case.title}")
-    for name, side in (("scripts", case.theirs), ("obms", case.ours)):
-        deployment = case.on(folder / f"{number}-{name}", server, f"case_{number}_{name}")
-        deployment.prepare(CREDENTIALS, "--proof", "jwt")
+    theirs, ours = (
+        case.on(folder / f"{number}-{name}", server, f"case_{number}_{name}") for name in ("scripts", "obms")
+    )
+    theirs.prepare(CREDENTIALS, "--proof", "jwt")
+    ours = replace(ours, secret_key=theirs.secret_key)
+    ours.become(theirs)
+    for name, side, deployment in (("scripts", case.theirs, theirs), ("obms", case.ours, ours)):
         outcome = side(deployment)
         verdict = "right" if outcome.right else "WRONG"
         said = outcome.said.replace(str(folder), "...")

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -79,6 +80,15 @@ class Deployment:
         self.must("seed", "--credentials", str(credentials), *more)
         if self.server:  # as one that has stood for a while: its autovacuum would work beside the measured
             self.server.psql("VACUUM (ANALYZE)", self.settings["POSTGRES_DB"])
+
+    def become(self, other: "Deployment") -> None:
+        """Hold what another one of the same kind holds, to which nobody is connected."""
+        if self.server:
+            name, template = (each.settings["POSTGRES_DB"] for each in (self, other))
+            self.server.psql(f'DROP DATABASE IF EXISTS "{name}"')
+            self.server.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        else:
+            shutil.copytree(other.sqlite_file.parent, self.sqlite_file.parent)
 
     def query(self, statement: str) -> str:
         """What a statement gives, by the database's own program; '' where it gives nothing."""

@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from tests.postgres import Server, clean_environment
 
 SECRET = "a secret key for the tests"
 API_KEY = "an-api-key-for-the-tests"
+FRESH_SECONDS = 60.0
 # The names of files that are read with the settings, and may change.
 FILE = re.compile(rf"({'|'.join(SECRETS)}|AUTH_\w+)_FILE$")
 
@@ -218,11 +220,21 @@ Fill = Callable[[Deployment], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A server that is put back as it was `kept`, always in the same place: its records name that."""
+
+    server: Deployment
+    kept: Path
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Templates:
     """Servers made once in a process, for its tests to copy: to make one takes longer than many a test."""
 
     folder: Path
     made: dict[tuple[bool, Fill | None], Deployment] = field(default_factory=dict)
+    prepared: dict[Fill, Prepared] = field(default_factory=dict)
 
     def find(self, postgres: Server | None, fill: Fill | None = None) -> Deployment:
         """A migrated one of this kind, empty or filled."""
@@ -233,6 +245,32 @@ class Templates:
             if fill is not None:
                 fill(self.made[kind])
         return self.made[kind]
+
+    @contextmanager
+    def stand_ready(self, prepare: Fill) -> Iterator[Deployment]:
+        """A server on SQLite with badges, as it was once prepared, and that not long ago."""
+        known = self.prepared.get(prepare)
+        if known is None or time.monotonic() - known.at > FRESH_SECONDS:
+            known = self._prepare(prepare)
+        else:
+            shutil.rmtree(known.server.folder)
+            shutil.copytree(known.kept, known.server.folder, symlinks=True)
+        server = replace(
+            known.server,
+            environment=dict(known.server.environment),
+            database=open_database(known.server.settings),
+        )
+        yield server
+        server.database.engine.dispose()
+
+    def _prepare(self, prepare: Fill) -> Prepared:
+        folder = self.folder / uuid4().hex
+        server = Deployment.make(folder / "server", None, like=self.find(None, Deployment.seed))
+        prepare(server)
+        server.database.engine.dispose()
+        shutil.copytree(server.folder, folder / "kept", symlinks=True)
+        self.prepared[prepare] = Prepared(server=server, kept=folder / "kept", at=time.monotonic())
+        return self.prepared[prepare]
 
 
 def _drop_databases(postgres: Server, name: str) -> None:

@@ -2,7 +2,7 @@
 
 A line that starts with `$ ` is typed into a shell that runs through the whole page; the lines below it
 are what it must print on standard output, where `...` stands for anything. Each page has a new server
-with samples, a copy of one that is made once.
+with samples, a copy of one that is made once. On most pages `obms` is a process that was forked, not started.
 """
 
 import os
@@ -24,6 +24,7 @@ import pytest
 
 from obms.config import Settings
 from obms.env_file import write_settings
+from tests.warm import warm_command
 from tools import first_run
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -32,6 +33,11 @@ START_SECONDS = 30.0
 COMMAND_SECONDS = 120.0
 PAUSE_SECONDS = 0.1
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STARTED = (
+    "tutorial/first-badge.md",
+    "how-to/look.md",
+    "how-to/drill.md",
+)  # the program is as it is installed
 PAGES = sorted(page for page in DOCS.rglob("*.md") if BLOCK.search(page.read_text(encoding="utf-8")))
 
 
@@ -99,15 +105,22 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return folder, port
 
 
+@pytest.fixture(scope="session")
+def warm(samples: tuple[Path, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of an `obms` that need not start."""
+    with warm_command(tmp_path_factory.mktemp("warm"), _environment(samples[1])) as folder:
+        yield folder
+
+
 @contextmanager
-def server(folder: Path, port: int) -> Iterator[Shell]:
-    """The server in `folder`, and a shell beside it."""
+def server(folder: Path, port: int, programs: Path) -> Iterator[Shell]:
+    """The server in `folder`, and a shell beside it that looks for programs here first."""
     environment = _environment(port)
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [PROGRAMS / "obms", "serve"], cwd=folder, env=environment, stdout=log, stderr=log
         )
-    shell = Shell(folder, environment)
+    shell = Shell(folder, environment | {"PATH": f"{programs}{os.pathsep}{environment['PATH']}"})
     try:
         _wait_until_it_answers(process, port)
         yield shell
@@ -165,9 +178,13 @@ def matches(wanted: str, printed: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_what_a_page_shows_is_what_happens(page: Path, samples: tuple[Path, int], tmp_path: Path) -> None:
+def test_what_a_page_shows_is_what_happens(
+    page: Path, samples: tuple[Path, int], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     template, port = samples
-    with server(shutil.copytree(template, tmp_path / "server"), port) as shell:
+    started = str(page.relative_to(DOCS)) in STARTED
+    programs = PROGRAMS if started else request.getfixturevalue("warm")
+    with server(shutil.copytree(template, tmp_path / "server"), port, programs) as shell:
         for step in steps_of(page.read_text(encoding="utf-8").replace("localhost:3000", f"localhost:{port}")):
             printed, status = shell.type(step.command)
             said = shell.log.read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from obms.backup.lock import locked
 from obms.web import create_app
 from tests.backup.conftest import execute
 from tests.backup.test_revocations_outlive import revoke, valid_ids
-from tests.deployment import Deployment
+from tests.deployment import Deployment, Templates
 from tests.real_faults import fill_disk, small_disk, wait_until
 from tests.serving import serving
 from tests.web.conftest import Client
@@ -43,10 +43,7 @@ def metrics(server: Deployment) -> Samples:
     return read(answer.text)
 
 
-@pytest.fixture
-def full(stocked_sqlite: Deployment) -> Deployment:
-    """A server of which every metric can be told."""
-    server = stocked_sqlite
+def be_full(server: Deployment) -> None:
     server.environment |= {
         "BACKUP_SCHEDULE": "0 0 * * *",
         "BACKUP_STORES": str(server.folder / "store"),
@@ -55,7 +52,13 @@ def full(stocked_sqlite: Deployment) -> Deployment:
     server.made_backup()
     assert server.obms("drill").code == 0
     assert server.obms("restore", "latest", "--yes").code == 0
-    return server
+
+
+@pytest.fixture
+def full(templates: Templates) -> Iterator[Deployment]:
+    """A server of which every metric can be told."""
+    with templates.stand_ready(be_full) as server:
+        yield server
 
 
 def test_they_tell_how_the_backups_stand(full: Deployment) -> None:

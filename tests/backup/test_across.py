@@ -33,11 +33,15 @@ Pair = tuple[Deployment, Deployment]
 
 
 @pytest.fixture(params=["to postgresql", "to sqlite"])
-def pair(request: pytest.FixtureRequest, sqlite: Deployment, postgresql: Deployment) -> Pair:
+def pair(request: pytest.FixtureRequest) -> Pair:
     """A server with badges, and an empty one on the other kind of database with the same backup folder."""
-    found = (sqlite, postgresql) if request.param == "to postgresql" else (postgresql, sqlite)
-    found[0].seed()
-    return found
+    names = (
+        ("stocked_sqlite", "postgresql")
+        if request.param == "to postgresql"
+        else ("stocked_postgresql", "sqlite")
+    )
+    source, target = map(request.getfixturevalue, names)
+    return source, target
 
 
 @pytest.mark.parametrize("proven", [True, False], ids=["proven", "not proven"])
@@ -56,9 +60,9 @@ def test_r7_a_backup_of_the_other_kind_is_restored_across_and_shown_equal(pair: 
 
 @pytest.mark.parametrize("proven", [True, False], ids=["proven", "not proven"])
 def test_r7_json_that_was_spelled_by_hand_is_named_with_its_row(
-    sqlite: Deployment, postgresql: Deployment, proven: bool
+    stocked_sqlite: Deployment, postgresql: Deployment, proven: bool
 ) -> None:
-    sqlite.seed()
+    sqlite = stocked_sqlite
     with sqlite.database.engine.connect() as connection:
         id = connection.exec_driver_sql("SELECT max(id) FROM issuers").scalar_one()
     execute(sqlite, f"UPDATE issuers SET extra = '{{\"a\":1}}' WHERE id = '{id}'")
@@ -71,10 +75,10 @@ def test_r7_json_that_was_spelled_by_hand_is_named_with_its_row(
 
 
 def test_r7_rows_that_are_equal_or_missing_are_not_blamed_for_a_digest(
-    sqlite: Deployment, postgresql: Deployment
+    stocked_sqlite: Deployment, postgresql: Deployment
 ) -> None:
     """What was lost on the way is damage, and is told as that."""
-    sqlite.seed()
+    sqlite = stocked_sqlite
     made, file = sqlite.made_backup(), Path(sqlite.environment["SQLITE_FILE"])
     backups = replace(sqlite.backups, database=postgresql.database)
     with loaded(backups, resolve(backups, made["id"]), same_kind=False) as (scratch, facts, _):

@@ -38,7 +38,7 @@ from tests.backup.conftest import (
 from tests.backup.test_damage import flip
 from tests.backup.test_revocations_outlive import revoke, valid_ids
 from tests.backup.test_verdicts import cancel, cancel_within
-from tests.deployment import Deployment
+from tests.deployment import Deployment, Templates
 
 LOSS = "a newer issuer"
 KEYS = {"AWS_ACCESS_KEY_ID": "a key", "AWS_SECRET_ACCESS_KEY": "its secret", "AWS_REGION": "here"}
@@ -53,11 +53,15 @@ def far(stocked: Deployment) -> Iterator[Deployment]:
     stocked.database.engine.dispose()
 
 
+def have_a_store(server: Deployment) -> None:
+    server.environment["BACKUP_STORES"] = str(server.folder / "far")
+    server.made_backup()
+
+
 @pytest.fixture
-def far_sqlite(stocked_sqlite: Deployment) -> Deployment:
-    stocked_sqlite.environment["BACKUP_STORES"] = str(stocked_sqlite.folder / "far")
-    stocked_sqlite.made_backup()
-    return stocked_sqlite
+def far_sqlite(templates: Templates) -> Iterator[Deployment]:
+    with templates.stand_ready(have_a_store) as server:
+        yield server
 
 
 def image_in(folder: Path) -> Path:

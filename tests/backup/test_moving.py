@@ -31,8 +31,7 @@ Pair = tuple[Deployment, str]
 @pytest.fixture(params=["sqlite", "postgresql"])
 def leaving(request: pytest.FixtureRequest, tmp_path: Path, postgres: Server) -> Iterator[Pair]:
     """A server with badges, and the URL of a place on the other kind of database where there is none yet."""
-    source: Deployment = request.getfixturevalue(request.param)
-    source.seed()
+    source: Deployment = request.getfixturevalue(f"stocked_{request.param}")
     name = f"target_{uuid4().hex[:12]}"
     yield source, postgres.url(name) if request.param == "sqlite" else f"sqlite:///{tmp_path}/new/o.db"
     _drop_databases(postgres, name)

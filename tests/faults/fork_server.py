@@ -3,11 +3,9 @@
 It reads a request per line (JSON) from its input, and answers with a line each.
 """
 
-import gc
 import importlib
 import json
 import os
-import pkgutil
 import subprocess
 import sys
 import traceback
@@ -15,14 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-import obms
-from tests.deployment import Deployment
 from tests.faults import killer
 from tests.faults.killer import NEVER, Mode, Shot
 from tests.postgres import clean_environment
+from tests.warm import assert_alone, get_warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,29 +97,12 @@ def started(folder: Path) -> Iterator[ForkServer]:
 
 def serve() -> None:
     """Answer requests until the input ends."""
-    _import_everything()
-    _warm_up()
+    get_warm()
     while line := sys.stdin.readline():
-        threads = len(list(Path("/proc/self/task").iterdir()))
-        assert threads == 1, f"{threads} threads: a fork would copy the locks they hold"
+        assert_alone()
         ending = _ending_of(json.loads(line))
         sys.stdout.write(json.dumps(asdict(ending)) + "\n")
         sys.stdout.flush()
-
-
-def _import_everything() -> None:
-    """Each child would do it anew: it takes longer than the command."""
-    for module in pkgutil.walk_packages(obms.__path__, "obms."):
-        if module.name not in ("obms.__main__", "obms.migrations.env"):
-            importlib.import_module(module.name)
-
-
-def _warm_up() -> None:
-    """Have what is made once per process made here; connections that nobody holds any more are closed."""
-    with TemporaryDirectory() as folder, Deployment.made(Path(folder), None) as made:
-        made.seed(1)
-        made.made_backup()
-    gc.collect()
 
 
 def _ending_of(request: dict[str, object]) -> Ending:

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from obms.app import open_scene
 from obms.looking.doctor import examine, judge_sqlite
 from tests.backup.conftest import execute
 from tests.backup.test_damage import flip
-from tests.deployment import SECRET, Deployment
+from tests.deployment import SECRET, Deployment, Templates
 from tests.real_faults import program
 
 WELL = {"BACKUP_SCHEDULE": "0 0 * * *", "DRILL_SCHEDULE": "0 4 * * 0"}
@@ -26,20 +26,23 @@ def unwell(server: Deployment) -> Mapping[str, str]:
     return {one.name: one.light for one in findings if one.light != "green"}
 
 
+def be_well(server: Deployment) -> None:
+    server.environment |= WELL | {"BACKUP_STORES": str(server.folder / "far")}
+    server.made_backup()
+
+
 @pytest.fixture
 def well(stocked: Deployment) -> Deployment:
     """A server with nothing to find."""
-    stocked.environment |= WELL | {"BACKUP_STORES": str(stocked.folder / "far")}
-    stocked.made_backup()
+    be_well(stocked)
     assert unwell(stocked) == {}
     return stocked
 
 
 @pytest.fixture
-def well_sqlite(stocked_sqlite: Deployment) -> Deployment:
-    stocked_sqlite.environment |= WELL | {"BACKUP_STORES": str(stocked_sqlite.folder / "far")}
-    stocked_sqlite.made_backup()
-    return stocked_sqlite
+def well_sqlite(templates: Templates) -> Iterator[Deployment]:
+    with templates.stand_ready(be_well) as server:
+        yield server
 
 
 def test_it_ends_with_0_where_nothing_is_red_and_with_8_where_something_is(well: Deployment) -> None:

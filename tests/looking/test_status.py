@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from obms.databases.sqlite_snapshot import SIDE_FILES
 from obms.looking import Finding
 from obms.looking.status import read_status
 from tests.backup.conftest import execute
-from tests.deployment import Deployment
+from tests.deployment import Deployment, Templates
 from tests.listening import listening
 from tests.real_faults import bound_by_modes
 
@@ -38,20 +38,23 @@ def of(server: Deployment, name: str, **settings: str) -> Mapping[str, Any]:
     return dict(found)
 
 
+def be_well(server: Deployment) -> None:
+    server.environment |= WELL | {"BACKUP_STORES": f"{server.folder}/far?attempts=1"}
+    server.made_backup()
+
+
 @pytest.fixture
 def well(stocked: Deployment) -> Deployment:
     """A server with nothing to mend."""
-    stocked.environment |= WELL | {"BACKUP_STORES": f"{stocked.folder}/far?attempts=1"}
-    stocked.made_backup()
+    be_well(stocked)
     assert stocked.obms("drill").code == 0
     return stocked
 
 
 @pytest.fixture
-def well_sqlite(stocked_sqlite: Deployment) -> Deployment:
-    stocked_sqlite.environment |= WELL | {"BACKUP_STORES": f"{stocked_sqlite.folder}/far?attempts=1"}
-    stocked_sqlite.made_backup()
-    return stocked_sqlite
+def well_sqlite(templates: Templates) -> Iterator[Deployment]:
+    with templates.stand_ready(be_well) as server:
+        yield server
 
 
 def test_all_is_green_where_all_is_well(well: Deployment) -> None:

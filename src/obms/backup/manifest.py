@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from obms.backup.signing import Signer, is_signature
@@ -14,6 +15,7 @@ FORMAT = 2  # 1 knew no signatures
 MANIFEST_END = ".json"
 VERDICT_END = ".proof.json"
 LEVELS = ("intact", "restorable", "proven")
+KNOWN_BY_HEART = 500  # a run reads the catalogue several times
 
 Level = Literal["intact", "restorable", "proven"]
 Outcome = Literal["good", "bad", "unknown"]
@@ -67,27 +69,33 @@ class Document:
     @classmethod
     def from_bytes(cls, name: str, data: bytes) -> Self:
         """BackupDamaged unless `data` is what `to_bytes` wrote, with no signature or a true one."""
-        try:
-            content = json.loads(data)
-            digest = content.pop("digest")
-            document = cls(**{key: cls._read(key, value) for key, value in content.items()})
-            spelled = document.to_bytes()
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise BackupDamaged(name=name, detail="it cannot be read") from error
-        if spelled != data or digest != _digest(content):
-            raise BackupDamaged(name=name, detail="it was changed after it was written")
-        signed = document.signed_by or document.signature
-        if signed and not is_signature(document.signed_by, document.signature, document.statement()):
-            raise BackupDamaged(name=name, detail="its signature is not that of its content")
+        document: Self = _document_of(cls, name, data)  # type: ignore[arg-type]  # a class is hashable
         return document
 
     @classmethod
-    def _read(cls, key: str, value: Any) -> Any:
+    def read(cls, key: str, value: Any) -> Any:
         if key.endswith("_at"):
             return datetime.fromisoformat(value)
         if key == "checks":
             return tuple(Check(**check) for check in value)
         return tuple(value) if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=KNOWN_BY_HEART)
+def _document_of(kind: type[Document], name: str, data: bytes) -> Any:
+    try:
+        content = json.loads(data)
+        del content["digest"]
+        document = kind(**{key: kind.read(key, value) for key, value in content.items()})
+        spelled = document.to_bytes()
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise BackupDamaged(name=name, detail="it cannot be read") from error
+    if spelled != data:  # its digest is in there
+        raise BackupDamaged(name=name, detail="it was changed after it was written")
+    signed = document.signed_by or document.signature
+    if signed and not is_signature(document.signed_by, document.signature, document.statement()):
+        raise BackupDamaged(name=name, detail="its signature is not that of its content")
+    return document
 
 
 def _digest(content: Mapping[str, object]) -> str:
