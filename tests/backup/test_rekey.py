@@ -23,6 +23,7 @@ from tests.backup.test_copies import locking_bucket
 from tests.backup.test_damage import flip
 from tests.backup.test_encryption import Locked, locked, made, public_of
 from tests.deployment import Deployment
+from tests.real_faults import wait_until
 from tests.s3_server import S3Server
 
 __all__ = ["locked", "made"]
@@ -141,6 +142,8 @@ def copied(locked: Locked, tmp_path: Path) -> Path:
     alone = locked.server.made_backup()
     for path in locked.server.backup_dir.glob(f"{alone['file']}*"):
         path.unlink()
+    stamp = alone["id"].partition("_backup_")[2]
+    wait_until(lambda: f"{datetime.now(UTC):%Y-%m-%d_%H-%M-%S}" > stamp, "a moment with another name")
     return place
 
 
