@@ -129,7 +129,7 @@ def test_a_later_start_leaves_the_settings_alone(elsewhere: Path) -> None:
 
 
 def test_misspelt_settings_of_the_file_are_found(elsewhere: Path) -> None:
-    text = "DRIL_SCHEDULE=off\nDRILL_SCHEDULE=off\nSECRET_KEY_FIL=x\nCOMPOSE_PROJECT_NAME=x\n"
+    text = "DRIL_SCHEDULE=off\nDRILL_SCHEDULE=off\nSECRET_KEY_FIL=x\nCOMPOSE_FILE=x\nAUTH_BASIC_AUTH_A=x\n"
     (elsewhere / ".env").write_text(text, encoding="ascii")
     assert misspelt_names() == {"DRIL_SCHEDULE": "DRILL_SCHEDULE", "SECRET_KEY_FIL": "SECRET_KEY_FILE"}
 

@@ -44,7 +44,8 @@ CREDENTIALS = {
 }
 BAD_URL = "DATABASE_URL is not a URL; in its password write %40 for @, %3A for : and %2F for /"
 # How alike a name must be to a setting to be that one misspelt. Nobody else's begin as ours do.
-OURS, OUR_LIKENESS, LIKENESS = ("BACKUP_", "DRILL_"), 0.6, 0.92
+OURS, OUR_LIKENESS, LIKENESS = ("BACKUP_", "DRILL_"), 0.8, 0.92
+API_KEYS, BASIC_USERS = "AUTH_API_KEY_", "AUTH_BASIC_AUTH_"  # and a name that each has of its own
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -256,8 +257,8 @@ class Settings(BaseSettings):
         for name, path in _files_of_secrets().items():
             if not values.get(name.lower()):
                 values[name.lower()] = Path(path).read_text(encoding="utf-8").strip()
-        values["auth_api_keys"] = _named_entries(values, "AUTH_API_KEY_")
-        values["auth_basic_users"] = _named_entries(values, "AUTH_BASIC_AUTH_")
+        values["auth_api_keys"] = _named_entries(values, API_KEYS)
+        values["auth_basic_users"] = _named_entries(values, BASIC_USERS)
         return values
 
     @model_validator(mode="before")
@@ -360,8 +361,12 @@ def misspelt_names() -> dict[str, str]:
     """What .env or the environment names that is no setting, and looks like one; each with that one."""
     path = Settings.model_config.get("env_file")
     written = dotenv_values(path) if isinstance(path, str) else {}
-    known = {*(name.upper() for name in Settings.model_fields), *(f"{name}_FILE" for name in SECRETS)}
-    unknown = {name for name in {**written, **os.environ} if name.upper() not in known}
+    fields = {name.upper() for name in Settings.model_fields} - {"AUTH_API_KEYS", "AUTH_BASIC_USERS"}
+    known = {*fields, *(f"{name}_FILE" for name in SECRETS)}
+    given = {
+        name for name in {**written, **os.environ} if not name.upper().startswith((API_KEYS, BASIC_USERS))
+    }
+    unknown = {name for name in given if name.upper() not in known}
     likeness = {name: OUR_LIKENESS if name.upper().startswith(OURS) else LIKENESS for name in unknown}
     near = {name: get_close_matches(name.upper(), known, 1, likeness[name]) for name in unknown}
     return {name: found[0] for name, found in near.items() if found}

@@ -14,6 +14,7 @@ from obms.backup.restore import loaded
 from obms.backup.source import resolve
 from obms.backup.spelling import require_same_spelling
 from obms.databases import writing
+from obms.databases.sqlite import Sqlite
 from obms.databases.sqlite_snapshot import connect
 from obms.schema import audit_events, images
 from tests.backup.conftest import (
@@ -26,7 +27,7 @@ from tests.backup.conftest import (
     lose_half,
 )
 from tests.backup.test_restoring import checks, digests, is_revoked, revoke, some_credential
-from tests.databases.conftest import MOMENT
+from tests.databases.conftest import MOMENT, give_pages_of
 from tests.deployment import Deployment
 
 Pair = tuple[Deployment, Deployment]
@@ -56,6 +57,17 @@ def test_r7_a_backup_of_the_other_kind_is_restored_across_and_shown_equal(pair: 
     assert digests(target) == digests(source)
     assert_nothing_is_left(target)
     assert target.made_backup()["rows"] == made["rows"]
+
+
+def test_r7_an_older_file_with_smaller_pages_takes_in_what_comes_from_postgresql(
+    stocked_postgresql: Deployment, sqlite: Deployment
+) -> None:
+    assert isinstance(sqlite.database, Sqlite)
+    give_pages_of(sqlite.database, 4096)
+    made = stocked_postgresql.obms("backup", "run", "--no-prove", "--json").json
+    answer = sqlite.obms("restore", made["id"], "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert digests(sqlite) == digests(stocked_postgresql)
 
 
 @pytest.mark.parametrize("proven", [True, False], ids=["proven", "not proven"])

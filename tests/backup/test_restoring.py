@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from obms.badges import statuses
 from obms.databases import writing
+from obms.databases.sqlite import PAGE_SIZE, Sqlite
 from obms.schema import credentials, revocations
 from tests.backup.conftest import Backed, add_issuer, assert_nothing_is_left, issuer_names, lose_half
+from tests.databases.conftest import give_pages_of
 from tests.deployment import Deployment
 
 MADE_BY_THE_CARRY = {"revocations", "status_entries", "status_lists"}
@@ -72,6 +74,26 @@ def test_a_backup_is_named_by_its_id_its_file_or_a_path(backed: Backed, form: st
     assert answer.code == 0, answer.err
     assert answer.json["id"] == made["id"]
     assert digests(server) == before
+
+
+@pytest.mark.parametrize(("of", "into"), [(4096, PAGE_SIZE), (PAGE_SIZE, 4096), (8192, 1024)])
+def test_a_backup_with_pages_of_another_size_is_restored_over_a_live_database(
+    stocked_sqlite: Deployment, of: int, into: int
+) -> None:
+    server = stocked_sqlite
+    assert isinstance(server.database, Sqlite)
+    give_pages_of(server.database, of)
+    server.made_backup()
+    before = server.database.facts()
+    give_pages_of(server.database, into)
+    lose_half(server)
+    answer = server.obms("restore", "latest", "--yes", "--json")
+    assert answer.code == 0, answer.err
+    assert server.database.facts() == before
+    assert_nothing_is_left(server)
+    with server.database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA page_size").scalar() == into
+    assert server.obms("restore", "--undo", "--yes").code == 0
 
 
 def test_latest_is_the_newest_that_is_proven(backed: Backed) -> None:

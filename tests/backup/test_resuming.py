@@ -8,7 +8,9 @@ from threading import Event
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
+from botocore.awsrequest import AWSRequest, AWSResponse
 
 from obms.backup import object_store, s3_parts, s3_requests
 from obms.backup.copies import copy_to_stores
@@ -21,8 +23,8 @@ from tests.backup.conftest import manifest_of
 from tests.backup.test_copies import run, states, upload_images
 from tests.deployment import Deployment
 from tests.proxy import Proxy, proxy_to
-from tests.real_faults import wait_until
-from tests.s3_faults import intercept, parts_sent, refuse, requests_of
+from tests.real_faults import bound_by_modes, wait_until
+from tests.s3_faults import Raw, intercept, parts_sent, refuse, requests_of
 from tests.s3_server import BUCKET, S3Server
 
 PART = 5 * MB
@@ -143,7 +145,8 @@ def test_b13_a_run_that_is_ended_leaves_what_it_has_sent(
         process.send_signal(signal.SIGTERM)
     process.communicate(timeout=25)
     assert process.returncode == (128 + signal.SIGTERM if how == "signal" else 4)
-    assert set(unfinished(s3, place, file).values()) == {PART}
+    last = manifest_of(server, file.partition(".")[0]).bytes % PART
+    assert set(unfinished(s3, place, file).values()) <= {PART, last}
     proxy.stall_after = None
     sending = open_store(s3.url(place), s3.credentials)
     there, sent = unfinished(s3, place, file), parts_sent(requests_of(sending))
@@ -343,3 +346,53 @@ def test_the_rate_limit_slows_only_what_is_sent(
     slow = replace(store, options=replace(store.options, rate_limit=GB))
     copy_to(server, slow)
     assert [count for count in passed if count > MB] == [PART, len(data) - 3 * PART]
+
+
+def test_an_answer_that_is_lost_leaves_a_whole_copy_and_no_failure(server: Deployment, store: Store) -> None:
+    """The server has made the object, says 503, and asked again that there is one."""
+    manifest, data = large_image(server)
+    asked: list[int] = []
+
+    def lose(request: AWSRequest) -> AWSResponse | None:
+        asked.append(1)
+        if len(asked) > 1:
+            return None
+        headers = [(name, value) for name, value in request.headers.items()]
+        httpx.post(request.url, content=request.body, headers=headers).raise_for_status()
+        return AWSResponse(request.url, 503, {}, Raw(b"<Error><Code>ServiceUnavailable</Code></Error>"))
+
+    intercept(requests_of(store), "CompleteMultipartUpload", lose)
+    copy_to(server, store)
+    assert len(asked) == 2
+    assert b"".join(store.storage.get(manifest.file)) == data
+
+
+def test_what_another_put_there_in_between_is_never_written_over(
+    server: Deployment, s3: S3Server, store: Store, place: str
+) -> None:
+    manifest, _ = large_image(server)
+    other = open_store(s3.url(place), s3.credentials).storage
+
+    def come_first(_request: AWSRequest) -> None:
+        other.put(manifest.file, iter((b"theirs",)))
+
+    intercept(requests_of(store), "CompleteMultipartUpload", come_first)
+    for _ in range(2):
+        (copy,) = copy_to_stores(replace(server.backups, stores=Stores(configured=(store,))))
+        assert "not overwritten" in str(copy.error)
+        assert b"".join(other.get(manifest.file)) == b"theirs"
+
+
+def test_an_older_image_that_is_begun_and_cannot_be_read_does_not_keep_the_newest_back(
+    server: Deployment, store: Store
+) -> None:
+    older, data = large_image(server)
+    newest = server.made_backup()
+    begin(store, data, older.file, parts=range(1, 2))
+    image = server.backup_dir / older.file
+    image.chmod(0)
+    with bound_by_modes():
+        (copy,) = copy_to_stores(replace(server.backups, stores=Stores(configured=(store,))))
+    image.chmod(0o600)
+    assert copy.copied == (newest["id"],)
+    assert "Permission denied" in str(copy.error)

@@ -1,6 +1,7 @@
 """Databases of each kind to try the seam on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -11,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from obms.databases import Database, Snapshot, writing
+from obms.databases.sqlite import Sqlite
+from obms.databases.sqlite_snapshot import connect
 from obms.schema import audit_events, images
 from obms.schema import metadata as schema
 from tests.deployment import Deployment
@@ -20,6 +23,17 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 def no_carry(_old: sa.Connection, _new: sa.Connection) -> int:
     return 0
+
+
+def give_pages_of(database: Sqlite, size: int) -> None:
+    """As another program, or an older one, has made them."""
+    database.engine.dispose()
+    with closing(connect(database.path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute(f"PRAGMA page_size={size}")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode=WAL")
+        assert connection.execute("PRAGMA page_size").fetchone() == (size,)
 
 
 def take(database: Database, image: Path) -> Snapshot:

@@ -16,7 +16,7 @@ from obms.databases import writing
 from obms.databases.sqlite import PAGE_SIZE, Sqlite
 from obms.databases.sqlite_snapshot import connect
 from obms.errors import BackupDamaged, BackupFailed, DatabaseMissing, DatabaseUnreachable
-from tests.databases.conftest import add_image, count, no_carry, take
+from tests.databases.conftest import add_image, count, give_pages_of, no_carry, take
 from tests.deployment import Deployment
 from tests.real_faults import mount, read_only_view, wait_until
 
@@ -291,20 +291,17 @@ def test_a_damaged_live_database_is_set_aside_whole(live: Sqlite, tmp_path: Path
 def test_a_page_size_that_differs_is_met(live: Sqlite, tmp_path: Path, page_size: int) -> None:
     take(live, tmp_path / "image")
     before = live.facts()
-    live.engine.dispose()
-    with closing(connect(live.path)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute(f"PRAGMA page_size={page_size}")
-        connection.execute("VACUUM")
-        connection.execute("PRAGMA journal_mode=WAL")
-        assert connection.execute("PRAGMA page_size").fetchone() == (page_size,)
+    give_pages_of(live, page_size)
     with live.engine.connect() as open_meanwhile:
         open_meanwhile.exec_driver_sql("SELECT 1")
         open_meanwhile.rollback()
         with live.scratch() as copy:
             copy.load(tmp_path / "image")
+            assert copy.facts() == before  # its connections stay
             assert live.replace(copy, no_carry) is None
     assert live.facts() == before
+    with closing(connect(live.path)) as connection:
+        assert connection.execute("PRAGMA page_size").fetchone() == (page_size,)
 
 
 def test_a_writer_that_does_not_end_makes_a_restore_fail_and_nothing_else(

@@ -95,12 +95,15 @@ def test_what_the_settings_make_unsafe_is_found(
         ("BACKUP_RETENTION", "BACKUP_RETENTION_DAYS"),
         ("backup_store", "BACKUP_STORES"),
         ("SECRET_KEYS", "SECRET_KEY"),
+        ("AUTH_API_KEYS", "AUTH_API_KEY"),
+        ("AUTH_API_KEY_SCHOOL", None),
+        ("BACKUP_USER", None),
         ("AWS_ENDPOINT_URL_S3", None),
         ("POSTGRES_USER_FILE", None),
     ],
 )
 def test_a_misspelt_setting_is_found(well_sqlite: Deployment, name: str, setting: str | None) -> None:
-    answer = well_sqlite.obms("doctor", "--json", **{name: "30"})
+    answer = well_sqlite.obms("doctor", "--json", **{name: "school:" + "0123456789" * 4})
     told = {one["detail"]: one["mend"] for one in answer.json["findings"] if one["name"] == "settings"}
     assert told == ({f"{name} is no setting, and does nothing": f"Call it {setting}."} if setting else {})
 

@@ -32,6 +32,7 @@ from obms.errors import (
     ObmsError,
     StorageFailed,
     StoreRefused,
+    Unreadable,
 )
 from obms.observe import Event
 from obms.retrying import tries
@@ -146,7 +147,7 @@ def _send_owed(backups: Backups, store: Store, copied: list[Manifest], errors: l
         try:
             _patiently(store, partial(_copy, backups, store, manifest))
             copied.append(manifest)
-        except (BackupDamaged, BackupNotFound, AlreadyThere) as error:
+        except (BackupDamaged, BackupNotFound, AlreadyThere, Unreadable) as error:
             errors.append(error)
             if isinstance(error, BackupDamaged):
                 _judge_again(backups, manifest)
@@ -306,10 +307,14 @@ def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[s
         raise AlreadyThere(name=file, store=store.name)
     _put_new(store, mark, manifest.fingerprint.encode())
     rate, image = store.options.rate_limit, _checked(backups.storage.get(file), manifest)
-    storage.put(file, image, replace=file in there, size=manifest.bytes, rate=rate)
+    taken = None
+    try:
+        storage.put(file, image, replace=file in there, size=manifest.bytes, rate=rate)
+    except AlreadyThere as error:  # ours, where the answer that said so was lost
+        taken = error
     if not is_whole(storage, manifest, rate):
-        storage.remove(file)
-        raise StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
+        storage.remove(mark if taken else file)  # the mark would say that what lies there is ours
+        raise taken or StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
 
 
 def _lock_image(store: Store, manifest: Manifest, now: datetime, *, committed: bool) -> None:

@@ -1,13 +1,13 @@
 """Making a backup: snapshot, encode, publish, and last the manifest that commits it."""
 
 import hashlib
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from threading import Event
 
 from obms.backup import Backups
 from obms.backup.alongside import alongside
-from obms.backup.catalog import IMAGE, free_name, marked
+from obms.backup.catalog import free_name, marked
 from obms.backup.encryption import recipients_of
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.stages import Stages
@@ -141,14 +141,11 @@ def _withdraw(storage: Storage, names: Iterable[str]) -> None:
             storage.remove(name)
 
 
-def sweep_uncommitted(backups: Backups, ids: Container[str] | None = None) -> list[str]:
-    """Remove the images, of these ids or of all, that a killed run published and did not commit."""
+def sweep_uncommitted(backups: Backups) -> list[str]:
+    """Remove the images that a killed run published and did not commit; needs the lock."""
     names = set(backups.storage.names())
     removed = []
     for mark, file in marked(names, BEGUN_END):
-        match = IMAGE.fullmatch(file)
-        if ids is not None and not (match and match["id"] in ids):
-            continue
         if file in names and file + MANIFEST_END not in names:
             for name in (file, file + VERDICT_END):
                 backups.storage.remove(name)

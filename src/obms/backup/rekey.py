@@ -27,10 +27,8 @@ from obms.backup.stores import Store, Stores
 from obms.backup.superseded import retire, superseded, sweep_superseded
 from obms.backup.trust import check_signature, refusal
 from obms.databases import Chunks
-from obms.errors import BackupDamaged, ConfigurationError, ObmsError, Refused, StorageFailed
+from obms.errors import BackupDamaged, ConfigurationError, ObmsError, StorageFailed
 from obms.observe import Event
-
-ENCRYPT_HERE = "Encrypt it anew there; then `obms backup rekey --store` brings the new form."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +43,14 @@ class Rekeyed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """The copies in a store that are not encrypted as they are to be, by file; or why that is not known.
-
-    `alone` are those of them that BACKUP_DIR does not hold.
-    """
+    """The copies in a store that are not encrypted as they are to be, by file; or why that is not known."""
 
     store: str
     files: tuple[str, ...] = ()
-    alone: tuple[str, ...] = ()
     error: StorageFailed | None = None
 
 
 Wanted = Callable[[Manifest], tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """To whom backups are to be encrypted, and where they lie: `there` is `home`, or of a store."""
-
-    home: Backups
-    there: Backups
-    wanted: Wanted
-    lock: Callable[[str], object] = lambda _name: None
 
 
 def rekey(
@@ -78,56 +62,21 @@ def rekey(
     nobody else loses or gains it. Killed at any moment it leaves each backup in its old form, in its
     new one, or in both; a second call ends it.
     """
-    work = Work(home=backups, there=backups, wanted=_wanted(backups, add, remove))
+    wanted = _wanted(backups, add, remove)
+    for public in (*add, *remove):
+        read_recipient(public)  # one that is none is told before the first backup
     with locked(backups):
         sweep_uncommitted(backups)
         sweep_superseded(backups)
         chosen = [find(backups.storage, name, backups.trusted) for name in names]
-        done = [_tried(work, backup) for backup in chosen or _all(backups)]
-    _tell(backups, done, add, remove)
-    return done
-
-
-def rekey_alone(
-    backups: Backups,
-    store: Store,
-    names: Iterable[str],
-    *,
-    add: Sequence[str] = (),
-    remove: Sequence[str] = (),
-) -> list[Rekeyed]:
-    """The same, in a store, with what only that holds; Refused for what BACKUP_DIR has too."""
-    there = replace(backups, storage=store.storage)
-    work = Work(
-        home=backups,
-        there=there,
-        wanted=_wanted(backups, add, remove),
-        lock=lambda name: store.lock(name, backups.clock()),
-    )
-    with locked(backups):
-        here = {backup.id for backup in read_catalog(backups.storage, backups.trusted)}
-        chosen = {find(store.storage, name, backups.trusted).id for name in names}
-        if known := sorted(chosen & here):
-            raise Refused(detail=f"{known[0]} is in BACKUP_DIR too", hint=ENCRYPT_HERE)
-        ids = chosen or {backup.id for backup in _all(there)} - here
-        # Another server may be at work there beside.
-        ours = {backup.id for backup in _all(there) if backup.id in ids and backup.signature == "ours"}
-        sweep_uncommitted(there, ours)
-        sweep_superseded(there, ours)
-        done = [_tried(work, backup) for backup in _all(there) if backup.id in ids]
-    _tell(backups, done, add, remove)
-    return done
-
-
-def _tell(backups: Backups, done: Sequence[Rekeyed], add: Sequence[str], remove: Sequence[str]) -> None:
+        done = [_tried(backups, wanted, backup) for backup in chosen or _all(backups)]
     facts = {"changed": [one.id for one in done if one.changed], "added": add, "removed": remove}
     failed = {one.id: str(one.error) for one in done if one.error}
     backups.notify(Event(name="backup.rekeyed", ok=not failed, facts={**facts, "failed": failed}))
+    return done
 
 
 def _wanted(backups: Backups, add: Sequence[str], remove: Sequence[str]) -> Wanted:
-    for public in (*add, *remove):
-        read_recipient(public)  # one that is none is told before the first backup
     settings = recipients_of(backups.chain)
 
     def wanted(old: Manifest) -> tuple[str, ...]:
@@ -142,7 +91,6 @@ def left_in_stores(
 ) -> Iterator[Left]:
     """What the stores still hold, of these or of all, that `rekey` told the same would encrypt anew."""
     wanted = _wanted(backups, add, remove)
-    here = {backup.id for backup in read_catalog(backups.storage, backups.trusted)}
     for store in backups.stores:
         try:
             catalog = list(read_catalog(store.storage, backups.trusted))
@@ -151,10 +99,9 @@ def left_in_stores(
             continue
         told = [backup.manifest for backup in catalog if backup.manifest and backup.signature == "ours"]
         asked = [each for each in told if ids is None or each.id in ids]
-        old = [each for each in asked if not _is_as(wanted, each)]
-        if old:
-            alone = tuple(each.file for each in old if each.id not in here)
-            yield Left(store=store.name, files=tuple(each.file for each in old), alone=alone)
+        files = tuple(each.file for each in asked if not _is_as(wanted, each))
+        if files:
+            yield Left(store=store.name, files=files)
 
 
 def _is_as(wanted: Wanted, manifest: Manifest) -> bool:
@@ -189,23 +136,23 @@ def _all(backups: Backups) -> Iterator[Backup]:
     return (backup for backup in catalog if backup.state != "orphan")
 
 
-def _tried(work: Work, backup: Backup) -> Rekeyed:
+def _tried(backups: Backups, wanted: Wanted, backup: Backup) -> Rekeyed:
     try:
-        file = _rekey(work, backup)
+        file = _rekey(backups, wanted, backup)
     except ObmsError as error:
         return Rekeyed(id=backup.id, file=backup.file, changed=False, error=error)
     return Rekeyed(id=backup.id, file=file, changed=file != backup.file)
 
 
-def _rekey(work: Work, backup: Backup) -> str:
+def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     """Make the new form of one backup and remove the old one; the file it is in."""
-    backups, old = work.there, backup.manifest
+    old = backup.manifest
     require_whole(backups.storage, backup)
     if old is None:
         raise BackupDamaged(name=backup.file, detail="it has no manifest")
     if not check_signature(old, backups.trusted, vouched=backup.proven).ok:
         raise refusal(backup.file, old.signature_seen_by(backups.trusted))
-    recipients = work.wanted(old)
+    recipients = wanted(old)
     if set(old.recipients) == set(recipients):
         return old.file
     chain = with_own_key(encrypting_to(backups.chain, recipients))
@@ -224,9 +171,7 @@ def _rekey(work: Work, backup: Backup) -> str:
         backups.storage.put(file + VERDICT_END, iter((verdict.to_bytes(),)))
     backups.storage.put(file + MANIFEST_END, iter((new.to_bytes(),)))
     backups.storage.remove(mark)
-    for name in sorted(backups.storage.names(file)):
-        work.lock(name)
-    remember_openers(work.home, backups.storage, old.file, old.id)
+    remember_openers(backups, backups.storage, old.file, old.id)
     retire(backups, old.file)
     return file
 
@@ -245,8 +190,7 @@ def _publish(backups: Backups, chain: Chain, old: Manifest, file: str) -> Manife
     stored = Meter()
     coded = backups.storage.get(old.file)
     plain = _checked(backups.chain.decode(coded, old.codecs), old)
-    # How large it will be is not known yet; not larger than its plain bytes.
-    backups.storage.put(file, stored.measure(chain.encode(plain)), size=old.raw_bytes)
+    backups.storage.put(file, stored.measure(chain.encode(plain)))
     new = replace(
         old,
         file=file,

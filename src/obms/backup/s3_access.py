@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 RETRIES = 3  # of one request; a copy as a whole is tried again by its maker
 REGION = "us-east-1"  # S3's own default
-# botocore gets new ones of a role 10 minutes before the old ones end.
-BELIEVED = timedelta(minutes=10)
+# botocore keeps those of a role, and gets new ones before they end: asking it again costs nothing.
+BELIEVED = timedelta(minutes=1)
 LONGEST_REASON = 300
 HINT = "Check that it answers, and what BACKUP_STORES says of it. Backups in BACKUP_DIR are untouched."
 NOT_FOUND = "no credentials are found: neither AWS_ACCESS_KEY_ID, nor a role of the machine, nor a profile"

@@ -20,6 +20,7 @@ PASSING = {
     GONE,
     "BadDigest",
     "ExpiredToken",
+    "OperationAborted",
     "IncompleteBody",
     "InvalidPart",
     "RequestTimeout",
@@ -53,7 +54,8 @@ class S3Requests:
         with self._errors():
             pages = self._pages("list_multipart_uploads", Prefix=self._key(name))
             listed = [upload for page in pages for upload in page.get("Uploads", ())]
-        for upload in sorted(listed, key=lambda upload: upload["Initiated"]):
+        # Not all servers tell when they were begun.
+        for upload in sorted(listed, key=lambda upload: str(upload.get("Initiated", ""))):
             found = upload["Key"].removeprefix(self._key(""))
             if found == name or not (name or "/" in found):
                 yield found, upload["UploadId"]
@@ -159,9 +161,8 @@ def _told(store: str, name: str, error: ClientError) -> ObmsError:
     status = _status(error)
     if _code(error) in TAKEN:
         return AlreadyThere(name=name, store=store)
-    if _code(error) in PASSING or (
-        status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
-    ):
+    passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    if _code(error) in PASSING or (passes and status != HTTPStatus.NOT_IMPLEMENTED):
         return StorageFailed(detail=f"{store}: {detail}", hint=HINT)
     return StoreRefused(store=store, detail=detail)
 

@@ -1,6 +1,5 @@
 """The old form of a backup that was encrypted anew: how it is removed, also after a kill."""
 
-from collections.abc import Container
 from itertools import groupby
 
 from obms.backup import Backups
@@ -10,11 +9,10 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END
 from obms.backup.storage import Storage
 
 
-def sweep_superseded(backups: Backups, ids: Container[str] | None = None) -> None:
-    """Remove each old form, of these ids or of all, whose new one stands and is no less proven."""
+def sweep_superseded(backups: Backups) -> None:
+    """Remove each old form whose new one stands and is no less proven; needs the lock."""
     for _, old in superseded(backups.storage, backups.trusted):
-        if ids is None or old.id in ids:
-            retire(backups, old.file)
+        retire(backups, old.file)
 
 
 def superseded(storage: Storage, trusted: str | None) -> list[tuple[Backup, Backup]]:

@@ -3,7 +3,6 @@
 # Imports stand in the command that needs them, so that `--help` answers at once.
 
 import shlex
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,7 @@ from obms.cli.common import AsJson, StoreUrl, load_settings, make_backups
 from obms.cli.output import show
 
 if TYPE_CHECKING:
-    from obms.backup.rekey import Left, Rekeyed
+    from obms.backup.rekey import Left
 
 PUBLIC_KEY = "A public key (`age1...`)"
 
@@ -29,40 +28,25 @@ def rekey(
     """Encrypt existing backups anew, to BACKUP_AGE_RECIPIENTS; it needs a private key of theirs.
 
     With --add or --remove each keeps its own recipients, more and less; one that has none gets
-    BACKUP_AGE_RECIPIENTS first. What the stores hold stays, and is told: with --store alone, after that,
-    the new ones go there, and the old ones are removed there; with --store and --all or names those are
-    encrypted anew, in the store itself, that it alone holds.
+    BACKUP_AGE_RECIPIENTS first. What the stores hold stays, and is told: with --store, after that, the
+    new ones go there, and the old ones are removed there.
 
     Example: obms backup rekey --all
     """
-    from obms.backup.rekey import left_in_stores, rekey_alone, rekey_store
+    from obms.backup.rekey import left_in_stores, rekey_store
     from obms.backup.rekey import rekey as encrypt_anew
 
     backups = make_backups(load_settings())
-    place = backups.stores.at(store) if store is not None else None
-    change = {"add": add or [], "remove": remove or []}
-    if place is not None and not (names or everything or add or remove):
-        gone = rekey_store(backups, place)
+    if store is not None:
+        if names or add or remove:
+            raise typer.BadParameter("--store takes what BACKUP_DIR has: encrypt that anew first")
+        gone = rekey_store(backups, backups.stores.at(store))
         text = "\n".join(f"{file}  removed: a new one stands there for it" for file in gone)
         show(list(gone), text or "It holds no old ones of those in BACKUP_DIR.", as_json=as_json)
         return
     if bool(names) == everything:
         raise typer.BadParameter("name backups, or --all")
-    if place is not None:
-        done = rekey_alone(backups, place, names or [], **change)
-    else:
-        done = encrypt_anew(backups, names or [], **change)
-    _show_done(done, as_json=as_json)
-    ids = None if everything else {one.id for one in done}
-    if place is None:
-        for left in left_in_stores(backups, ids, **change):
-            typer.echo(_left_line(left, change), err=True)
-    failed = next((one.error for one in done if one.error), None)
-    if failed is not None:
-        raise failed
-
-
-def _show_done(done: "Sequence[Rekeyed]", *, as_json: bool) -> None:
+    done = encrypt_anew(backups, names or [], add=add or [], remove=remove or [])
     rows = [
         {
             "id": one.id,
@@ -73,6 +57,12 @@ def _show_done(done: "Sequence[Rekeyed]", *, as_json: bool) -> None:
         for one in done
     ]
     show(rows, "\n".join(_line(row) for row in rows), as_json=as_json)
+    ids = None if everything else {one.id for one in done}
+    for left in left_in_stores(backups, ids, add=add or [], remove=remove or []):
+        typer.echo(_left_line(left), err=True)
+    failed = next((one.error for one in done if one.error), None)
+    if failed is not None:
+        raise failed
 
 
 def _line(row: dict[str, str | bool | None]) -> str:
@@ -80,15 +70,11 @@ def _line(row: dict[str, str | bool | None]) -> str:
     return f"{row['file']}  {said}"
 
 
-def _left_line(left: "Left", change: Mapping[str, list[str]]) -> str:
+def _left_line(left: "Left") -> str:
     if left.error is not None:
         return f"{left.store}: what it holds is not known now ({left.error})"
-    store = f"--store {shlex.quote(left.store)}"
-    lines = [f"{left.store} still holds {len(left.files)} for the old keys: {', '.join(left.files)}"]
-    if len(left.alone) < len(left.files):
-        told = "sends there what BACKUP_DIR has in its new form, and removes the old ones of that."
-        lines.append(f"`obms backup rekey {store}` {told}")
-    if left.alone:
-        options = "".join(f" --{word} {key}" for word, keys in change.items() for key in keys)
-        lines.append(f"`obms backup rekey --all {store}{options}` encrypts anew what only it holds, there.")
-    return "\n".join(lines)
+    return (
+        f"{left.store} still holds {len(left.files)} for the old keys: {', '.join(left.files)}\n"
+        f"`obms backup rekey --store {shlex.quote(left.store)}` sends there what BACKUP_DIR has in its new "
+        "form, and removes the old ones of that."
+    )

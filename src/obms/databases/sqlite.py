@@ -255,8 +255,10 @@ class Sqlite:
                 carried = self._fenced = True
                 self._carry_only(scratch, carry)
 
+        scratch.engine.dispose()  # what is open there would lock it
+        with closing(connect(self.path)) as target:
+            _match_page_size(scratch.path, target)
         with closing(connect(scratch.path)) as source, closing(connect(self.path)) as target:
-            _match_page_size(source, target)
             pages = source.execute("PRAGMA page_count").fetchone()[0]
             try:
                 source.backup(target, pages=max(1, min(STEP_PAGES, pages // 2)), progress=bring_over)
@@ -335,13 +337,22 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-def _match_page_size(source: Any, target: Any) -> None:
-    """A database in WAL mode keeps its page size: give the source the same."""
-    wanted, found = (db.execute("PRAGMA page_size").fetchone()[0] for db in (target, source))
-    if wanted != found:
-        source.execute("PRAGMA journal_mode=DELETE")
+def _match_page_size(path: Path, target: Any) -> None:
+    """A database in WAL mode keeps its page size: give the copy at `path` the same.
+
+    By another file: a VACUUM in place would hold all of it in memory.
+    """
+    wanted = target.execute("PRAGMA page_size").fetchone()[0]
+    other = beside(path, ".resized")
+    with closing(connect(path)) as source:
+        if source.execute("PRAGMA page_size").fetchone()[0] == wanted:
+            return
+        source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         source.execute(f"PRAGMA page_size={wanted}")
-        source.execute("VACUUM")
+        source.execute("VACUUM INTO ?", (str(other),))
+    other.replace(path)
+    with closing(connect(path)) as resized:
+        resized.execute("PRAGMA journal_mode=WAL")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
