@@ -135,7 +135,7 @@ def test_b13_a_run_that_is_ended_leaves_what_it_has_sent(
     """B13: BACKUP_TIMEOUT and SIGTERM, and a store that hangs at that moment."""
     upload_images(server, 6)
     proxy.stall_after = PART + MB
-    limit = {"BACKUP_TIMEOUT": "8s"} if how == "timeout" else {}
+    limit = {"BACKUP_TIMEOUT": "20s"} if how == "timeout" else {}
     url = s3.url(place, "timeout=60", endpoint=proxy.endpoint)
     process = server.start("backup", "run", BACKUP_STORES=url, **limit)
     wait_until(proxy.stalled.is_set, "the end of what is sent")
@@ -143,7 +143,7 @@ def test_b13_a_run_that_is_ended_leaves_what_it_has_sent(
     wait_until(lambda: unfinished(s3, place, file), "a part")
     if how == "signal":
         process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=25)
+    process.communicate(timeout=60)
     assert process.returncode == (128 + signal.SIGTERM if how == "signal" else 4)
     last = manifest_of(server, file.partition(".")[0]).bytes % PART
     assert set(unfinished(s3, place, file).values()) <= {PART, last}
