@@ -133,7 +133,7 @@ def open_scene(settings: Settings, backups: Backups) -> "Scene":
         max_age=settings.backup_max_age,
         needed_revision=migrations.newest(),
         places=partial(check_notices, settings),
-        misspelt=misspelt_names(),
+        misspelt=misspelt_names,
         sqlite_file=settings.sqlite_file if settings.kind() == "sqlite" else None,
         secret_files=settings.secret_files(),
         metrics_file=settings.metrics_file,

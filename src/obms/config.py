@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from obms.errors import ConfigurationError, KeyMissing
 from obms.gate import SESSION, Gate, read_key, read_networks, read_user
+from obms.misspelt import misspelt
 
 SECRETS = (
     "SECRET_KEY",
@@ -43,8 +43,6 @@ CREDENTIALS = {
     "gs": {"application_credentials": "google_application_credentials"},
 }
 BAD_URL = "DATABASE_URL is not a URL; in its password write %40 for @, %3A for : and %2F for /"
-# How alike a name must be to a setting to be that one misspelt. Nobody else's begin as ours do.
-OURS, OUR_LIKENESS, LIKENESS = ("BACKUP_", "DRILL_"), 0.8, 0.92
 API_KEYS, BASIC_USERS = "AUTH_API_KEY_", "AUTH_BASIC_AUTH_"  # and a name that each has of its own
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -349,27 +347,23 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value()
 
 
+def _written() -> Mapping[str, str | None]:
+    path = Settings.model_config.get("env_file")
+    return dotenv_values(path) if isinstance(path, str) else {}
+
+
 def _files_of_secrets() -> dict[str, str]:
     """The file of each secret that stands in one, as the environment names it, or else .env."""
-    path = Settings.model_config.get("env_file")
-    written = dotenv_values(path) if isinstance(path, str) else {}
+    written = _written()
     named = {name: os.environ.get(f"{name}_FILE") or written.get(f"{name}_FILE") for name in SECRETS}
     return {name: file for name, file in named.items() if file}
 
 
 def misspelt_names() -> dict[str, str]:
     """What .env or the environment names that is no setting, and looks like one; each with that one."""
-    path = Settings.model_config.get("env_file")
-    written = dotenv_values(path) if isinstance(path, str) else {}
     fields = {name.upper() for name in Settings.model_fields} - {"AUTH_API_KEYS", "AUTH_BASIC_USERS"}
-    known = {*fields, *(f"{name}_FILE" for name in SECRETS)}
-    given = {
-        name for name in {**written, **os.environ} if not name.upper().startswith((API_KEYS, BASIC_USERS))
-    }
-    unknown = {name for name in given if name.upper() not in known}
-    likeness = {name: OUR_LIKENESS if name.upper().startswith(OURS) else LIKENESS for name in unknown}
-    near = {name: get_close_matches(name.upper(), known, 1, likeness[name]) for name in unknown}
-    return {name: found[0] for name, found in near.items() if found}
+    files = {f"{name}_FILE" for name in SECRETS}
+    return misspelt({**_written(), **os.environ}, fields | files, (API_KEYS, BASIC_USERS))
 
 
 def _require_settings_only(path: object) -> None:

@@ -6,17 +6,21 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from obms.backup.catalog import Backup, find
 from obms.backup.manifest import Manifest
+from obms.backup.stores import Store, open_store
 from obms.databases import writing
 from obms.observe import Event
 from obms.schema import credentials, issuers
 from tests.deployment import Deployment
 from tests.postgres import Server
+from tests.proxy import Proxy, proxy_to
+from tests.s3_server import BUCKET, S3Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,30 @@ class Noted:
 @pytest.fixture
 def noted() -> Noted:
     return Noted()
+
+
+@pytest.fixture
+def place() -> str:
+    """A prefix of this test alone."""
+    return f"{BUCKET}/{uuid4().hex}"
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[Proxy]:
+    with proxy_to(s3.port) as running:
+        yield running
+
+
+@pytest.fixture
+def server(stocked_sqlite: Deployment, s3: S3Server) -> Deployment:
+    """A server with badges and the key of the S3 server."""
+    stocked_sqlite.environment |= s3.environment
+    return stocked_sqlite
+
+
+@pytest.fixture
+def store(s3: S3Server, place: str) -> Store:
+    return open_store(s3.url(place), s3.credentials)
 
 
 def images(server: Deployment) -> list[str]:

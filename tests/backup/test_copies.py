@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,31 +28,12 @@ from obms.schema import images as uploads
 from tests.backup.conftest import Noted, found, images
 from tests.backup.test_damage import flip
 from tests.deployment import Answer, Deployment
-from tests.proxy import HOST, Proxy, proxy_to
+from tests.proxy import HOST, Proxy
 from tests.real_faults import wait_until
-from tests.s3_server import BUCKET, S3Server
+from tests.s3_server import S3Server
 
 MB = 1_000_000
 SIDE = 1200  # of a picture of more than 4 MB
-
-
-@pytest.fixture
-def place() -> str:
-    """A prefix of this test alone."""
-    return f"{BUCKET}/{uuid4().hex}"
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxy_to(s3.port) as running:
-        yield running
-
-
-@pytest.fixture
-def server(stocked_sqlite: Deployment, s3: S3Server) -> Deployment:
-    """A server with badges and the key of the S3 server."""
-    stocked_sqlite.environment |= s3.environment
-    return stocked_sqlite
 
 
 def run(server: Deployment, *urls: str | Path) -> Answer:

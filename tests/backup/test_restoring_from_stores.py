@@ -1,7 +1,6 @@
 """Restoring from a store: on a machine that has nothing but its URL and the key (R13)."""
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,7 +9,7 @@ import pytest
 from obms.backup.stores import join_name
 from tests.backup.conftest import issuer_names
 from tests.deployment import Deployment
-from tests.proxy import Proxy, proxy_to
+from tests.proxy import Proxy
 from tests.s3_server import BUCKET, S3Server
 
 
@@ -108,12 +107,6 @@ def test_a_file_made_by_hand_is_restored_from_a_store(stocked_sqlite: Deployment
     )
     assert answer.code == 0, answer.err
     assert answer.json["rows"]["credentials"] == 30
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxy_to(s3.port) as running:
-        yield running
 
 
 def test_r1_what_arrives_damaged_is_refused_before_anything_is_touched(

@@ -239,14 +239,22 @@ def test_r5_a_disk_that_fills_up_while_spooling_is_loud(backed: Backed) -> None:
             assert "No space left on device" in answer.err
 
 
-def test_r5_a_disk_that_fills_up_while_the_live_file_is_written_is_loud(sqlite: Deployment) -> None:
-    """The spool has room, the write-ahead log of the live database has none."""
-    with small_disk(sqlite.folder / "data", 4096) as mounted:
+@contextmanager
+def stocked_on_small_disk(server: Deployment, kilobytes: int) -> Iterator[None]:
+    """The server with badges, its database on a disk of its own."""
+    with small_disk(server.folder / "data", kilobytes) as mounted:
         if not mounted:
             pytest.skip("only root can mount a small disk")
-        sqlite.database.create()
-        sqlite.obms("migrate")
-        sqlite.seed()
+        server.database.create()
+        server.obms("migrate")
+        server.seed()
+        yield
+        server.database.engine.dispose()
+
+
+def test_r5_a_disk_that_fills_up_while_the_live_file_is_written_is_loud(sqlite: Deployment) -> None:
+    """The spool has room, the write-ahead log of the live database has none."""
+    with stocked_on_small_disk(sqlite, 4096):
         sqlite.made_backup()
         lose_half(sqlite)
         with unchanged(sqlite):
@@ -255,22 +263,15 @@ def test_r5_a_disk_that_fills_up_while_the_live_file_is_written_is_loud(sqlite: 
             (sqlite.folder / "data" / "ballast").unlink()
             assert answer.code == 9, answer.err
         assert sqlite.obms("restore", "latest", "--yes").code == 0
-        sqlite.database.engine.dispose()
 
 
 def test_r5_what_the_live_file_takes_already_is_not_asked_for_again(sqlite: Deployment) -> None:
-    with small_disk(sqlite.folder / "data", 8192) as mounted:
-        if not mounted:
-            pytest.skip("only root can mount a small disk")
-        sqlite.database.create()
-        sqlite.obms("migrate")
-        sqlite.seed()
+    with stocked_on_small_disk(sqlite, 8192):
         made = sqlite.made_backup()
         sqlite.database.engine.dispose()
         fill_disk(sqlite.folder / "data", leave=made["raw_bytes"] * 3 // 2)
         answer = sqlite.obms("restore", "latest", "--yes")
         assert answer.code == 0, answer.err
-        sqlite.database.engine.dispose()
 
 
 def test_r5_a_safety_backup_that_has_no_room_stops_the_restore(backed: Backed) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -22,37 +21,13 @@ from obms.errors import BackupDamaged, StorageFailed, StoreRefused
 from tests.backup.conftest import manifest_of
 from tests.backup.test_copies import run, states, upload_images
 from tests.deployment import Deployment
-from tests.proxy import Proxy, proxy_to
+from tests.proxy import Proxy
 from tests.real_faults import bound_by_modes, wait_until
 from tests.s3_faults import Raw, intercept, parts_sent, refuse, requests_of
-from tests.s3_server import BUCKET, S3Server
+from tests.s3_server import S3Server
 
 PART = 5 * MB
 GB = 1000**3
-
-
-@pytest.fixture
-def place() -> str:
-    """A prefix of this test alone."""
-    return f"{BUCKET}/{uuid4().hex}"
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxy_to(s3.port) as running:
-        yield running
-
-
-@pytest.fixture
-def server(stocked_sqlite: Deployment, s3: S3Server) -> Deployment:
-    """A server with badges and the key of the S3 server."""
-    stocked_sqlite.environment |= s3.environment
-    return stocked_sqlite
-
-
-@pytest.fixture
-def store(s3: S3Server, place: str) -> Store:
-    return open_store(s3.url(place), s3.credentials)
 
 
 def unfinished(s3: S3Server, place: str, name: str) -> dict[int, int]:

@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
@@ -17,28 +15,11 @@ from obms.errors import AlreadyThere, StorageFailed, StoreRefused
 from obms.observe import utc_now
 from tests.backup.test_copies import assert_locked, locking_bucket, run, upload_images
 from tests.deployment import Deployment
-from tests.proxy import Proxy, proxy_to
+from tests.proxy import Proxy
 from tests.s3_faults import Raw, intercept, refuse, requests_of
-from tests.s3_server import BUCKET, S3Server
+from tests.s3_server import S3Server
 
 PART = 5 * MB
-
-
-@pytest.fixture
-def place() -> str:
-    """A prefix of this test alone."""
-    return f"{BUCKET}/{uuid4().hex}"
-
-
-@pytest.fixture
-def proxy(s3: S3Server) -> Iterator[Proxy]:
-    with proxy_to(s3.port) as running:
-        yield running
-
-
-@pytest.fixture
-def store(s3: S3Server, place: str) -> Store:
-    return open_store(s3.url(place), s3.credentials)
 
 
 def test_a_profile_of_the_machine_opens_a_store_and_locks_what_is_there(

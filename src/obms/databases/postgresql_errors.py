@@ -49,9 +49,9 @@ def load_failed(*, name: str, detail: str, status: int) -> ObmsError:
 def block_failed(name: str, error: psycopg.Error) -> ObmsError:
     """What PostgreSQL tells of rows that it does not take: as `load_failed`, for a session of ours."""
     detail = f"PostgreSQL says: {error}".splitlines()[0]
-    code = error.sqlstate or ""
-    if code == DISK_FULL:
+    if is_full(error):
         return StorageFailed(detail=detail, hint=SERVER_FULL)
+    code = error.sqlstate or ""
     if not code or code.startswith(NOT_OF_THE_ROWS):
         return DatabaseUnreachable(detail=detail)
     return BackupDamaged(name=name, detail=detail)

@@ -36,7 +36,7 @@ class Scene:
     """What is looked at. `settings` is the file.
 
     `places` gives those that are told of failures; ConfigurationError where one of them cannot be.
-    `misspelt` are names that are no settings, each with the setting that it looks like.
+    `misspelt` gives names that are no settings, each with the setting that it looks like.
     `secret_files` are those that the settings read keys and passwords from, the identity's among them.
     """
 
@@ -47,7 +47,7 @@ class Scene:
     needed_revision: str
     places: Callable[[], tuple[str, ...]]
     settings: Path = Path(".env")
-    misspelt: Mapping[str, str]
+    misspelt: Callable[[], Mapping[str, str]]
     sqlite_file: Path | None
     secret_files: tuple[Path, ...]
     metrics_file: Path | None

@@ -173,7 +173,7 @@ def orphans(scene: Scene) -> Iterator[Finding]:
 
 def names(scene: Scene) -> Iterator[Finding]:
     """A setting whose name is misspelt is passed over: nobody can know whose it is."""
-    for name, setting in sorted(scene.misspelt.items()):
+    for name, setting in sorted(scene.misspelt().items()):
         detail = f"{name} is no setting, and does nothing"
         yield Finding(name="settings", light="yellow", detail=detail, mend=f"Call it {setting}.")
 

@@ -87,8 +87,8 @@ def disk(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
 
     Before there is a proven one nobody knows how small the database packs.
     """
-    newest, plain = newest_proven(scene, catalog), _live_bytes(scene)
-    stored = plain
+    newest, live_bytes = newest_proven(scene, catalog), _live_bytes(scene)
+    stored = plain = live_bytes
     if newest is not None and newest.manifest is not None:
         stored, plain = newest.manifest.bytes, max(plain, newest.manifest.raw_bytes)
     once = plain + stored
@@ -99,7 +99,7 @@ def disk(scene: Scene, catalog: Catalog) -> Iterator[Finding]:
     yield Finding(name="disk", light=light, detail=detail, mend=mend)
     live = scene.backups.database.folder
     if live is not None:
-        yield _disk_of_database(live, room_to_load(plain, _live_bytes(scene)))
+        yield _disk_of_database(live, room_to_load(plain, live_bytes))
 
 
 def _disk_of_database(folder: Path, needed: int) -> Finding:
