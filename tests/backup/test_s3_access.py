@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ def profile(s3: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     )
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
     monkeypatch.setenv("AWS_PROFILE", "backups")
+
+
+def test_what_the_machine_gave_is_asked_for_again_soon(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been given out long before, and end any minute."""
+    profile(s3, tmp_path, monkeypatch)
+    until = s3_access.S3Access(settings={}, timeout=1).credential()["expires_at"]
+    assert until is not None
+    assert timedelta() < until - utc_now() <= timedelta(minutes=2)
 
 
 def test_the_files_of_other_programs_do_not_matter_to_a_key_of_the_settings(

@@ -96,7 +96,7 @@ def test_what_the_settings_make_unsafe_is_found(
         ("backup_store", "BACKUP_STORES"),
         ("SECRET_KEYS", "SECRET_KEY"),
         ("AUTH_API_KEYS", "AUTH_API_KEY"),
-        ("AUTH_API_KEY_SCHOOL", None),
+        ("AUTH_API_KEY_1", None),
         ("BACKUP_USER", None),
         ("AWS_ENDPOINT_URL_S3", None),
         ("POSTGRES_USER_FILE", None),
