@@ -1,6 +1,5 @@
 """Codecs between an image as it is restored and as it is stored."""
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal, Protocol
 
+import deflate
 from isal import isal_zlib
 
 from obms.databases import Chunks
@@ -19,10 +19,10 @@ GZIP_WINDOW = 31  # zlib's way to say: gzip, with the largest window
 WORKERS = 2
 STEP = 1 << 20
 Compression = Literal["fast", "small"]
-# Each makes a member of gzip. The fast one takes a tenth of the time of `gzip`, and is a sixth larger.
+# Each makes a member of gzip. The fast one is four times as fast as the small one, and a sixth larger.
 COMPRESSORS: Mapping[Compression, Callable[[bytes], bytes]] = {
     "fast": partial(isal_zlib.compress, level=2, wbits=GZIP_WINDOW),
-    "small": partial(zlib.compress, level=6, wbits=GZIP_WINDOW),
+    "small": lambda plain: bytes(deflate.gzip_compress(plain, 6)),
 }
 
 
