@@ -197,7 +197,7 @@ class Settings(BaseSettings):
     )
     backup_compression: Literal["fast", "small"] = Field(
         default="fast",
-        description="`fast`: a tenth of the time of `gzip`, and a sixth larger; `small`: as by `gzip`, in a quarter of its time.",
+        description="`fast`: a tenth of the time of `gzip`, a sixth larger; `small`: a quarter, as small.",
     )
     backup_age_recipients: Keys = Field(
         default=(),
