@@ -16,9 +16,9 @@ class Proxy:
     """Passes bytes to and from `target`, until a fault is set.
 
     `cut_after`: the bytes a connection may send before it is cut; `cuts` how many are.
-    `stall_after`: the bytes it may send before nothing moves any more. `flip`: the last
-    byte of each large piece that comes back is changed. `delay`: the seconds that a piece
-    is on its way to the target.
+    `stall_after`: the bytes it may send before nothing moves any more; `stall_at`: what a
+    piece has in it that is not passed on. `flip`: the last byte of each large piece that
+    comes back is changed. `delay`: the seconds that a piece is on its way to the target.
     """
 
     target: int
@@ -26,6 +26,7 @@ class Proxy:
     cut_after: int | None = None
     cuts: int = 1_000_000
     stall_after: int | None = None
+    stall_at: bytes | None = None
     flip: bool = False
     delay: float = 0.0
     sent: int = 0
@@ -57,7 +58,8 @@ class Proxy:
             passed += len(piece)
             self.sent += len(piece)
             self.ended.wait(self.delay)
-            if self.stall_after is not None and passed > self.stall_after:
+            full = self.stall_after is not None and passed > self.stall_after
+            if full or (self.stall_at is not None and self.stall_at in piece):
                 self.stalled.set()
                 self.ended.wait()
             if self.cut_after is not None and passed > self.cut_after and self.cuts > 0:

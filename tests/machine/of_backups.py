@@ -23,9 +23,11 @@ def _judge_run(world: World, ending: Ending) -> Iterator[str]:
     if world.live is None:
         yield from ended(ending, *NO_DATABASE)
         return
-    # What was damaged in the folder cannot be copied, and a store keeps what it has under a name.
-    yield from ended(ending, *((0, 9) if _something_cannot_be_copied(world) else (0,)))
-    if ending.status in (0, 9) and ending.out:
+    # What was damaged in the folder is told when its turn comes to be read again.
+    told = {5} if any(world.spoiled.values()) else set()
+    # It cannot be copied either, and a store keeps what it has under a name.
+    yield from ended(ending, 0, *told, *({9} if _something_cannot_be_copied(world) else set()))
+    if ending.status in (0, 5, 9) and ending.out:
         if not ending.json["proven"]:
             yield f"a backup of a healthy server is not proven: {ending.json['proof']}"
         world.journal |= Held.of(world.live)

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property, partial
 from queue import Empty, Full, Queue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -26,8 +27,11 @@ from obms.databases import Chunks
 from obms.errors import AlreadyThere, BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
+
     from obms.backup.s3_requests import S3Requests
 
+T = TypeVar("T")
 OPENERS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 ENDPOINTS = {"gs": "base_url"}  # what a client calls the address of its server, where not `endpoint`
 AT_ONCE = 3  # parts on their way
@@ -102,38 +106,42 @@ class ObjectStore:
     def _put_whole(self, name: str, data: bytes, *, replace: bool) -> None:
         mode: Literal["overwrite", "create"] = "overwrite" if replace else "create"
         with self._errors(name, sends=True):
-            obstore.put(self._client, name, data, mode=mode, use_multipart=False)
+            _answer(lambda: obstore.put(self._client, name, data, mode=mode, use_multipart=False))
 
     def get(self, name: str) -> Chunks:
         """A small one by one request; else in ranges of one version, each tried again by itself."""
         with self._errors(name):
-            found = obstore.get(self._client, name)
+            found = _answer(lambda: obstore.get(self._client, name))
             size, version = found.meta["size"], found.meta["e_tag"]
             if size <= self._part_size:
-                yield bytes(found.bytes())
+                yield bytes(_answer(found.bytes))
                 return
             del found  # its bytes are not waited for
             for start in range(0, size, self._part_size):
-                options = {"range": (start, min(start + self._part_size, size)), "if_match": version}
-                yield bytes(obstore.get(self._client, name, options=options).bytes())  # type: ignore[arg-type]
+                end = min(start + self._part_size, size)
+                yield bytes(_answer(partial(self._get_part, name, version, start, end)))
+
+    def _get_part(self, name: str, version: str | None, start: int, end: int) -> obstore.Bytes:
+        options: GetOptions = {"range": (start, end), "if_match": version}
+        return obstore.get(self._client, name, options=options).bytes()
 
     def size(self, name: str) -> int:
         with self._errors(name):
-            return obstore.head(self._client, name)["size"]
+            return _answer(lambda: obstore.head(self._client, name))["size"]
 
     def names(self, prefix: str = "") -> Iterator[str]:
         yield from (name for name in sorted(self.sizes()) if name.startswith(prefix))
 
     def sizes(self) -> Mapping[str, int]:
         with self._errors(""):
-            found = obstore.list_with_delimiter(self._client)["objects"]
+            found = _answer(lambda: obstore.list_with_delimiter(self._client))["objects"]
         # Some servers list the prefix itself, as an object without a name.
         return {item["path"]: item["size"] for item in found if item["path"]}
 
     def remove(self, name: str) -> None:
         with self._errors(name):
             try:
-                obstore.delete(self._client, name)
+                _answer(lambda: obstore.delete(self._client, name))
             except (FileNotFoundError, NotFoundError):
                 return
 
@@ -153,7 +161,7 @@ class ObjectStore:
 
     def _has(self, name: str) -> bool:
         try:
-            obstore.head(self._client, name)
+            _answer(lambda: obstore.head(self._client, name))
         except (FileNotFoundError, NotFoundError):
             return False
         return True
@@ -176,6 +184,20 @@ class ObjectStore:
             if REFUSALS.search(str(error)):
                 raise StoreRefused(store=self.name, detail=_reason(error)) from error
             raise StorageFailed(detail=f"{self.name}: {_reason(error)}", hint=HINT) from error
+
+
+def _answer(call: Callable[[], T]) -> T:
+    """What the client answers; it is asked in a thread, so that a signal is heard while a store hangs."""
+    answer: Future[T] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is waited for
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    return answer.result()
 
 
 def open_object_store(

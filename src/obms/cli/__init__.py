@@ -2,8 +2,10 @@
 
 # Imports stand in the commands that need them, so that `--help` answers at once.
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -47,6 +49,7 @@ from obms.cli.rekeying import rekey
 from obms.errors import NeedsConfirmation, ObmsError
 
 HELP_COLUMNS = 110
+INTERRUPTED, TERMINATED = 130, 143  # what a shell says of a program that SIGINT or SIGTERM ended
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,6 +84,18 @@ def main() -> None:
         _command()()
     except ObmsError as error:
         sys.exit(_tell(error))
+    except SystemExit as ended:
+        if ended.code in (INTERRUPTED, TERMINATED):
+            _leave(ended.code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """End at once where threads are left: what they wait for, a store that hangs, would hold up the end."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @cache
@@ -92,8 +107,8 @@ def _command() -> TyperGroup:
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:
-    """End as on an error, so that what was begun is taken back; 143 is the shell's code for SIGTERM."""
-    sys.exit(143)
+    """End as on an error, so that what was begun is taken back."""
+    sys.exit(TERMINATED)
 
 
 def _tell(error: ObmsError) -> int:
