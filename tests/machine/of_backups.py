@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from obms.backup.manifest import VERDICT_END
+from obms.backup.manifest import MANIFEST_END, VERDICT_END
 from tests.faults.fork_server import Ending
-from tests.machine.moments import Held, same_content
+from tests.machine.moments import Held
 from tests.machine.rules import ended, rule
 from tests.machine.world import World
 from tests.real_faults import dump_that
@@ -36,9 +36,14 @@ def _judge_run(world: World, ending: Ending) -> Iterator[str]:
 
 
 def _something_cannot_be_copied(world: World) -> bool:
-    stored = set(world.images(world.store))
+    """It is damaged; or it has the name of one in the store, for the folder was lost within a second."""
+    manifests = (
+        [place / (file + MANIFEST_END) for place in (world.folder, world.store)]
+        for file in world.images(world.store)
+    )
     return any(world.spoiled.values()) or any(
-        not same_content(world.local[file], world.stored.get(file)) for file in stored if file in world.local
+        mine.exists() and stored.exists() and mine.read_bytes() != stored.read_bytes()
+        for mine, stored in manifests
     )
 
 
