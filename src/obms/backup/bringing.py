@@ -16,6 +16,7 @@ from obms.backup.one_backup import OneBackup
 from obms.backup.pace import paced
 from obms.backup.pins import write_pin
 from obms.backup.prove import require_space
+from obms.backup.prune import sweep_removals
 from obms.backup.rekey import (
     Rekeyed,
     Wanted,
@@ -67,6 +68,7 @@ def rekey_in_store(
     with locked(backups):
         sweep_uncommitted(backups)
         sweep_superseded(backups)
+        sweep_removals(store.storage, backups.trusted)
         asked = {backup.id: backup for backup in _asked(backups, store, wanted, names)}
     refused, done = _refusals(backups), []
     for backup in asked.values():
@@ -188,8 +190,8 @@ def _bring(backups: Backups, store: Store, found: Backup, old: Manifest) -> None
     storage.put(mark, iter(()))
     image = paced(store.storage.get(old.file), store.options.rate_limit)
     storage.put(old.file, checked(image, old), replace=False, size=old.bytes)
-    if found.verdict is not None:
-        storage.put(old.file + VERDICT_END, iter((found.verdict.to_bytes(),)))
+    assert found.verdict is not None
+    storage.put(old.file + VERDICT_END, iter((found.verdict.to_bytes(),)))
     # A run that found none here would unpin it there.
     if found.pin is not None:
         write_pin(storage, found.pin_name, found.pin)

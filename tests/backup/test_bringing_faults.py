@@ -1,0 +1,393 @@
+"""Faults while what a store alone holds is encrypted anew: the store has a whole form of it throughout."""
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from obms.backup import Backups
+from obms.backup.bringing import rekey_in_store
+from obms.backup.catalog import read_catalog
+from obms.backup.rekey import rekey
+from obms.backup.rereading import is_whole
+from obms.backup.run import clean_up
+from obms.backup.storage import Folder, Storage
+from obms.backup.stores import Store, open_store
+from obms.databases import Chunks
+from obms.errors import BackupNotFound, StorageFailed, StoreRefused
+from tests.backup.away import Away, away, stored
+from tests.backup.conftest import found, images
+from tests.backup.test_damage import flip
+from tests.backup.test_encryption import public_of
+from tests.backup.test_rekey import Killed, MortalFolder
+from tests.real_faults import fill_disk, small_disk
+from tests.s3_server import BUCKET, S3Server
+
+__all__ = ["away", "stored"]
+
+
+def require_whole_there(away: Away, *ids: str, storage: Storage | None = None) -> None:
+    """A proven form of each, read back."""
+    there = storage or Folder(away.place)
+    whole = {
+        form.id
+        for form in read_catalog(there, away.server.backups.trusted)
+        if form.proven and form.manifest and is_whole(there, form.manifest, None)
+    }
+    assert whole >= set(ids or (away.here, away.only_there))
+
+
+def killed(away: Away, where: str, *, after: bool) -> Iterator[int]:
+    """Killed at each step of those here, or of those in the store, with what is left to be looked at."""
+    for step in itertools.count(1):
+        backups, store = away.backups, away.store()
+        if where == "here":
+            folder = MortalFolder(away.server.backup_dir, step, after=after)
+            backups = replace(backups, storage=folder)
+        else:
+            store = away.store(MortalFolder(away.place, step, after=after))
+        try:
+            rekey_in_store(backups, store, [away.only_there], **away.change)
+        except Killed:
+            yield step
+        else:
+            return
+        away.put_back()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a step", "after it"])
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_k8_killed_at_any_step_the_store_is_whole_and_a_second_call_ends_it(
+    away: Away, where: str, after: bool
+) -> None:
+    """K8: here there is nothing of it then, or a backup as any other."""
+    steps = 0
+    for step in killed(away, where, after=after):
+        steps = step
+        require_whole_there(away)
+        done = rekey_in_store(away.backups, away.store(), [], **away.change)
+        assert [one.error for one in done] == [None] * len(done), step
+        away.require_replaced()
+        clean_up(away.backups)
+        left = [name for name in images(away.server) if away.only_there in name or name.startswith(".")]
+        if left:
+            assert found(away.server, away.only_there).proven, step
+            assert found(away.server, away.only_there).pin is not None, step
+            assert len(left) == 4, step
+    assert steps >= (15 if where == "here" else 10)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a step", "after it"])
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_k8_killed_at_any_step_the_next_run_does_no_harm(away: Away, where: str, after: bool) -> None:
+    """K8: a run that finds what was brought unpins nothing in the store, and removes nothing there."""
+    run = ("backup", "run", "--json")
+    for step in killed(away, where, after=after):
+        if step % 3:
+            continue
+        answer = away.server.obms(*run, BACKUP_STORES=f"{away.place.as_uri()}?scrub=0")
+        assert answer.code == 0, (step, answer.err)
+        require_whole_there(away)
+        forms = [form for form in away.forms() if form.id == away.only_there]
+        assert all(form.pin for form in forms), step
+        left = [name for name in images(away.server) if away.only_there in name or name.startswith(".")]
+        if left:
+            assert found(away.server, away.only_there).proven, step
+
+
+def test_k6_a_damaged_image_is_left_and_told_and_the_others_are_done(away: Away) -> None:
+    file = away.form(away.only_there).file
+    flip(away.place / file, 3000)
+    before = {path.name: path.read_bytes() for path in away.place.glob(f"{away.only_there}*")}
+    answer = away.rekey("--all", "--json")
+    assert answer.code == 5, answer.err
+    assert file in answer.err
+    told = {one["id"]: one for one in answer.json}
+    assert told[away.only_there]["error"] == f"The backup {file} is damaged: {DAMAGE}."
+    assert (told[away.only_there]["file"], told[away.only_there]["changed"]) == (file, False)
+    assert told[away.here]["replaced"]
+    assert {path.name: path.read_bytes() for path in away.place.glob(f"{away.only_there}*")} == before
+    away.require_gone_here()
+
+
+DAMAGE = "it is not what its manifest says, and was not copied"
+
+
+def test_k6_an_image_cut_off_is_told_without_reading_it(away: Away) -> None:
+    file = away.place / away.form(away.only_there).file
+    file.write_bytes(file.read_bytes()[:-1])
+    answer = away.rekey("--all", "--json")
+    assert (answer.code, [one["error"] is None for one in answer.json]) == (5, [True, False])
+    away.require_gone_here()
+
+
+def test_an_unproven_copy_stays_for_its_new_form_would_not_be_sent(away: Away) -> None:
+    (away.place / f"{away.form(away.only_there).file}.proof.json").unlink()
+    answer = away.rekey("--all", "--json")
+    assert answer.code == 6, answer.err
+    assert "proven ones only" in answer.err
+    assert [one["error"] is None for one in answer.json] == [True, False]
+    away.require_gone_here()
+
+
+def test_what_is_damaged_here_does_not_replace_what_is_whole_there(away: Away) -> None:
+    old = found(away.server, away.here).file
+    flip(away.server.backup_dir / old, 3000)
+    answer = away.rekey(away.here)
+    assert answer.code == 5, answer.err
+    require_whole_there(away)
+    assert away.form(away.here).file == old
+
+
+def test_what_is_unproven_here_does_not_replace_what_is_proven_there(away: Away) -> None:
+    old = found(away.server, away.here).file
+    (away.server.backup_dir / f"{old}.proof.json").unlink()
+    answer = away.rekey(away.here)
+    assert answer.code == 6, answer.err
+    assert "it is unproven" in answer.err
+    assert away.form(away.here).file == old
+
+
+def test_b3_where_there_is_no_room_it_is_told_and_the_next_one_is_done(away: Away) -> None:
+    before, size = {path.name for path in away.place.iterdir()}, away.form(away.only_there).stored
+    shutil.rmtree(away.server.backup_dir)
+    with small_disk(away.server.backup_dir, 4 * 1024) as mounted:
+        if not mounted:
+            pytest.skip("only root can mount a small disk")
+        shutil.copytree(away.server.folder / "good", away.server.backup_dir, dirs_exist_ok=True)
+        fill_disk(away.server.backup_dir, leave=2 * int(size or 0))
+        answer = away.rekey("--all", "--json")
+        assert answer.code == 9, answer.err
+        assert "are needed" in answer.err
+        assert [one["error"] is None for one in answer.json] == [True, False]
+        away.require_gone_here()
+    assert {name for name in before if away.only_there in name} <= {
+        path.name for path in away.place.iterdir()
+    }
+
+
+class Refusing(Folder):
+    """A store that lets no backup be removed."""
+
+    def remove(self, name: str) -> None:
+        if not name.startswith("."):
+            raise StoreRefused(store=self.path, detail="it is locked")
+        super().remove(name)
+
+
+def test_what_a_store_does_not_let_be_removed_is_told_and_not_brought_again(away: Away) -> None:
+    old = away.form(away.only_there).file
+    refusing = away.store(Refusing(away.place))
+    for _ in range(2):
+        (done,) = rekey_in_store(away.backups, refusing, [away.only_there], **away.change)
+        assert isinstance(done.error, StoreRefused)
+        away.require_gone_here()
+        forms = [form.file for form in away.forms() if form.id == away.only_there]
+        assert forms == [old.replace(".db", ".1.db"), old]
+    (done,) = rekey_in_store(away.backups, away.store(), [away.only_there], **away.change)
+    assert (done.error, done.replaced) == (None, (old,))
+
+
+class Failing(Folder):
+    """A store that takes no image, and loses what it had, if it is to."""
+
+    def __init__(self, path: Path, *, loses: str = "") -> None:
+        super().__init__(path)
+        self._loses = loses
+
+    def put(self, name: str, *rest: Any, **asked: Any) -> None:
+        if name.endswith(".age"):
+            for path in self.path.glob(f"{self._loses}*") if self._loses else ():
+                path.unlink()
+            raise StorageFailed(detail="it does not answer")
+        super().put(name, *rest, **asked)
+
+
+def test_b11_what_could_not_be_sent_stays_there_and_is_gone_here(away: Away) -> None:
+    done = rekey_in_store(away.backups, away.store(Failing(away.place)), [], **away.change)
+    assert {one.error.exit_code for one in done if one.error} == {9}
+    assert "goes on with it" in str(done[1].error.hint if done[1].error else "")
+    require_whole_there(away)
+    away.require_gone_here()
+    assert [one.error for one in rekey_in_store(away.backups, away.store(), [], **away.change)] == [None] * 2
+    # What was here went on with its form; of the other a second one was made, and a mark stays of the first.
+    (mark,) = away.place.glob(".*.begun")
+    assert mark.name.startswith(f".{away.only_there}.1.")
+    mark.unlink()
+    away.require_replaced()
+
+
+def test_the_last_copy_is_not_removed_here_when_the_store_loses_it_meanwhile(away: Away) -> None:
+    store = away.store(Failing(away.place, loses=away.only_there))
+    (done,) = rekey_in_store(away.backups, store, [away.only_there], **away.change)
+    assert done.error is not None
+    assert found(away.server, away.only_there).proven
+    assert found(away.server, away.only_there).pin is not None
+
+
+def test_what_the_store_has_lost_since_it_was_listed_is_told(away: Away) -> None:
+    class Losing(Folder):
+        listed = 0
+
+        def sizes(self) -> Any:
+            self.listed += 1
+            return super().sizes() if self.listed == 1 else {}
+
+    (done,) = rekey_in_store(away.backups, away.store(Losing(away.place)), [away.only_there], **away.change)
+    assert isinstance(done.error, BackupNotFound)
+    away.require_gone_here()
+
+
+def test_k5_the_new_form_of_another_is_not_taken_for_ours(away: Away) -> None:
+    """As large to the byte, of the same name, whole, and for other keys: the old one stays."""
+    kept = away.form(away.here).file
+    (made,) = rekey(away.backups, [away.here], **away.change)
+    ours = found(away.server, made.id)
+    assert ours.manifest is not None
+    assert ours.verdict is not None
+    image = (away.server.backup_dir / made.file).read_bytes()[::-1]
+    recipients = (public_of(away.locked.keys["escrow"]), ours.manifest.recipients[0])
+    manifest = replace(ours.manifest, sha256=hashlib.sha256(image).hexdigest(), recipients=recipients)
+    theirs = manifest.signed(away.backups.signer)
+    verdict = replace(ours.verdict, manifest=theirs.fingerprint).signed(away.backups.signer)
+    (away.place / made.file).write_bytes(image)
+    (away.place / f"{made.file}.json").write_bytes(theirs.to_bytes())
+    (away.place / f"{made.file}.proof.json").write_bytes(verdict.to_bytes())
+    answer = away.rekey(away.here)
+    assert answer.code == 9, answer.err
+    assert f"another object {made.file}" in answer.err
+    assert (away.place / kept).exists()
+
+
+def test_both_forms_are_gone_here_where_it_breaks_off_between_them(away: Away) -> None:
+    class Forgetful(Folder):
+        def put(self, name: str, *rest: Any, **asked: Any) -> None:
+            if name == "recipients.json":
+                raise StorageFailed(detail="a full disk")
+            super().put(name, *rest, **asked)
+
+    backups = replace(away.backups, storage=Forgetful(away.server.backup_dir))
+    (done,) = rekey_in_store(backups, away.store(), [away.only_there], **away.change)
+    assert isinstance(done.error, StorageFailed)
+    away.require_gone_here()
+    require_whole_there(away)
+
+
+def test_what_still_stands_beside_the_new_form_is_told(away: Away) -> None:
+    """The newest form there is cut off, and stands for nothing."""
+    kept = away.form(away.here).file
+    newest = kept.replace(".db", ".7.db")
+    (made,) = rekey(away.backups, [away.here], **away.change)
+    manifest = found(away.server, made.id).manifest
+    assert manifest is not None
+    (away.place / f"{newest}.json").write_bytes(
+        replace(manifest, file=newest).signed(away.backups.signer).to_bytes()
+    )
+    (away.place / newest).write_bytes(b"cut off")
+    answer = away.rekey(away.here)
+    assert answer.code == 9, answer.err
+    assert f"still holds {kept} beside {made.file}" in answer.err
+
+
+def test_an_image_that_was_never_committed_hides_no_old_form(away: Away) -> None:
+    old = away.form(away.here).file
+    (away.place / old.replace(".db", ".7.db")).write_bytes(b"of a machine that died")
+    answer = away.rekey(away.here, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json[0]["replaced"] == [old]
+
+
+class Meanwhile(Folder):
+    """A store in which another server does all of its work at the step of this number."""
+
+    def __init__(self, path: Path, step: int, work: Callable[[], object]) -> None:
+        super().__init__(path)
+        self._left, self._work = step, work
+
+    @property
+    def reached(self) -> bool:
+        return self._left <= 0
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._work()
+
+    def put(self, name: str, *rest: Any, **asked: Any) -> None:
+        self._step()
+        super().put(name, *rest, **asked)
+        self._step()
+
+    def remove(self, name: str) -> None:
+        self._step()
+        super().remove(name)
+
+    def get(self, name: str) -> Chunks:
+        self._step()
+        return super().get(name)
+
+    def sizes(self) -> Any:
+        self._step()
+        return super().sizes()
+
+
+@pytest.fixture
+def beside(away: Away, tmp_path: Path) -> Backups:
+    """A second server with the same SECRET_KEY, and a folder of its own."""
+    folder = tmp_path / "beside"
+    backups = away.backups
+    return replace(backups, folder=folder, storage=Folder(folder), work=folder / ".work")
+
+
+def test_k5_two_servers_that_do_it_at_once_lose_nothing(away: Away, beside: Backups) -> None:
+    """K5: whatever step of the one the other's whole work comes between."""
+    complaints = []
+    for step in itertools.count(1):
+        told: list[Any] = []
+
+        def work(told: list[Any] = told) -> None:
+            told += rekey_in_store(beside, away.store(), [], **away.change)
+
+        store = Meanwhile(away.place, step, work)
+        told += rekey_in_store(away.backups, away.store(store), [], **away.change)
+        require_whole_there(away)
+        if not store.reached:
+            break
+        complaints += [f"{step}: {one.error}" for one in told if one.error]
+        for backups in (away.backups, beside):
+            again = rekey_in_store(backups, away.store(), [], **away.change)
+            assert [one.error for one in again] == [None] * len(again), step
+        forms = away.forms()
+        assert all(form.pin for form in forms if form.id == away.only_there), step
+        assert not any(away.opens(Folder(away.place), form, "escrow") for form in forms), step
+        away.put_back()
+        shutil.rmtree(beside.folder)
+    assert step > 40
+    assert len(complaints) < step, complaints
+
+
+def test_k5_so_do_two_at_the_same_time_in_an_object_store(away: Away, beside: Backups, s3: S3Server) -> None:
+    for _ in range(3):
+        url = s3.url(f"{BUCKET}/{uuid4().hex}")
+        storage = open_store(url, s3.credentials).storage
+        for path in (away.server.folder / "good copies").iterdir():
+            storage.put(path.name, iter((path.read_bytes(),)))
+        stores: list[Store] = [open_store(url, s3.credentials) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            done = [
+                pool.submit(rekey_in_store, backups, store, [], **away.change)
+                for backups, store in zip((away.backups, beside), stores, strict=True)
+            ]
+        assert all(one.result() for one in done)
+        require_whole_there(away, storage=storage)
+        for backups, store in zip((away.backups, beside), stores, strict=True):
+            assert not [one.error for one in rekey_in_store(backups, store, [], **away.change) if one.error]
+        assert not any(away.opens(storage, form, "escrow") for form in away.forms(storage))
+        away.put_back()
