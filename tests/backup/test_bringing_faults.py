@@ -2,25 +2,21 @@
 
 import hashlib
 import itertools
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from obms.backup import Backups
 from obms.backup.bringing import rekey_in_store
 from obms.backup.catalog import read_catalog
 from obms.backup.rekey import rekey
 from obms.backup.rereading import is_whole
 from obms.backup.run import clean_up
 from obms.backup.storage import Folder, Storage
-from obms.backup.stores import Store, open_store
-from obms.databases import Chunks
 from obms.errors import BackupNotFound, StorageFailed, StoreRefused
 from tests.backup.away import Away, away, stored
 from tests.backup.conftest import found, images
@@ -28,7 +24,6 @@ from tests.backup.test_damage import flip
 from tests.backup.test_encryption import public_of
 from tests.backup.test_rekey import Killed, MortalFolder
 from tests.real_faults import fill_disk, small_disk
-from tests.s3_server import BUCKET, S3Server
 
 __all__ = ["away", "stored"]
 
@@ -75,6 +70,9 @@ def test_k8_killed_at_any_step_the_store_is_whole_and_a_second_call_ends_it(
         done = rekey_in_store(away.backups, away.store(), [], **away.change)
         assert [one.error for one in done] == [None] * len(done), step
         away.require_replaced()
+        assert (
+            len([name for name in images(away.server) if re.search(rf"{away.only_there}.*age$", name)]) <= 1
+        )
         clean_up(away.backups)
         left = [name for name in images(away.server) if away.only_there in name or name.startswith(".")]
         if left:
@@ -118,6 +116,20 @@ def test_k6_a_damaged_image_is_left_and_told_and_the_others_are_done(away: Away)
 
 
 DAMAGE = "it is not what its manifest says, and was not copied"
+
+
+def test_k6_an_old_form_stays_where_the_new_one_has_rotted(away: Away) -> None:
+    """It was sent by a call that was killed, and is here no longer."""
+    old = {path.name: path.read_bytes() for path in away.place.glob(f"{away.only_there}*")}
+    assert away.rekey("--all").code == 0
+    flip(away.place / away.form(away.only_there).file, 500)
+    for name, content in old.items():
+        (away.place / name).write_bytes(content)
+    answer = away.rekey("--all")
+    assert answer.code == 5, answer.err
+    assert "so that its old form stays there" in answer.err
+    assert {name: (away.place / name).read_bytes() for name in old} == old
+    require_whole_there(away)
 
 
 def test_k6_an_image_cut_off_is_told_without_reading_it(away: Away) -> None:
@@ -302,92 +314,3 @@ def test_an_image_that_was_never_committed_hides_no_old_form(away: Away) -> None
     answer = away.rekey(away.here, "--json")
     assert answer.code == 0, answer.err
     assert answer.json[0]["replaced"] == [old]
-
-
-class Meanwhile(Folder):
-    """A store in which another server does all of its work at the step of this number."""
-
-    def __init__(self, path: Path, step: int, work: Callable[[], object]) -> None:
-        super().__init__(path)
-        self._left, self._work = step, work
-
-    @property
-    def reached(self) -> bool:
-        return self._left <= 0
-
-    def _step(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._work()
-
-    def put(self, name: str, *rest: Any, **asked: Any) -> None:
-        self._step()
-        super().put(name, *rest, **asked)
-        self._step()
-
-    def remove(self, name: str) -> None:
-        self._step()
-        super().remove(name)
-
-    def get(self, name: str) -> Chunks:
-        self._step()
-        return super().get(name)
-
-    def sizes(self) -> Any:
-        self._step()
-        return super().sizes()
-
-
-@pytest.fixture
-def beside(away: Away, tmp_path: Path) -> Backups:
-    """A second server with the same SECRET_KEY, and a folder of its own."""
-    folder = tmp_path / "beside"
-    backups = away.backups
-    return replace(backups, folder=folder, storage=Folder(folder), work=folder / ".work")
-
-
-def test_k5_two_servers_that_do_it_at_once_lose_nothing(away: Away, beside: Backups) -> None:
-    """K5: whatever step of the one the other's whole work comes between."""
-    complaints = []
-    for step in itertools.count(1):
-        told: list[Any] = []
-
-        def work(told: list[Any] = told) -> None:
-            told += rekey_in_store(beside, away.store(), [], **away.change)
-
-        store = Meanwhile(away.place, step, work)
-        told += rekey_in_store(away.backups, away.store(store), [], **away.change)
-        require_whole_there(away)
-        if not store.reached:
-            break
-        complaints += [f"{step}: {one.error}" for one in told if one.error]
-        for backups in (away.backups, beside):
-            again = rekey_in_store(backups, away.store(), [], **away.change)
-            assert [one.error for one in again] == [None] * len(again), step
-        forms = away.forms()
-        assert all(form.pin for form in forms if form.id == away.only_there), step
-        assert not any(away.opens(Folder(away.place), form, "escrow") for form in forms), step
-        away.put_back()
-        shutil.rmtree(beside.folder)
-    assert step > 40
-    assert len(complaints) < step, complaints
-
-
-def test_k5_so_do_two_at_the_same_time_in_an_object_store(away: Away, beside: Backups, s3: S3Server) -> None:
-    for _ in range(3):
-        url = s3.url(f"{BUCKET}/{uuid4().hex}")
-        storage = open_store(url, s3.credentials).storage
-        for path in (away.server.folder / "good copies").iterdir():
-            storage.put(path.name, iter((path.read_bytes(),)))
-        stores: list[Store] = [open_store(url, s3.credentials) for _ in range(2)]
-        with ThreadPoolExecutor(2) as pool:
-            done = [
-                pool.submit(rekey_in_store, backups, store, [], **away.change)
-                for backups, store in zip((away.backups, beside), stores, strict=True)
-            ]
-        assert all(one.result() for one in done)
-        require_whole_there(away, storage=storage)
-        for backups, store in zip((away.backups, beside), stores, strict=True):
-            assert not [one.error for one in rekey_in_store(backups, store, [], **away.change) if one.error]
-        assert not any(away.opens(storage, form, "escrow") for form in away.forms(storage))
-        away.put_back()
