@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,13 @@ from obms.backup.storage import Folder, Storage
 from obms.errors import BackupNotFound, StorageFailed, StoreRefused
 from tests.backup.away import Away, away, stored
 from tests.backup.conftest import found, images
+from tests.backup.test_copies import upload_images
 from tests.backup.test_damage import flip
-from tests.backup.test_encryption import public_of
+from tests.backup.test_encryption import encrypting, public_of
 from tests.backup.test_rekey import Killed, MortalFolder
+from tests.proxy import Proxy
 from tests.real_faults import fill_disk, small_disk
+from tests.s3_server import S3Server
 
 __all__ = ["away", "stored"]
 
@@ -98,6 +102,39 @@ def test_k8_killed_at_any_step_the_next_run_does_no_harm(away: Away, where: str,
         left = [name for name in images(away.server) if away.only_there in name or name.startswith(".")]
         if left:
             assert found(away.server, away.only_there).proven, step
+
+
+def test_k8_the_process_is_killed_in_mid_upload(
+    s3: S3Server, proxy: Proxy, place: str, tmp_path: Path
+) -> None:
+    """K8: really, and with an image of several parts."""
+    with encrypting(tmp_path, None) as locked:
+        server, url = locked.server, s3.url(place)
+        server.environment |= s3.environment | locked.opened_by("operator") | {"BACKUP_STORES": url}
+        upload_images(server, 3)
+        made = server.made_backup()
+        for path in server.backup_dir.glob(f"{made['id']}*"):
+            path.unlink()
+        change = (made["id"], "--remove", public_of(locked.keys["escrow"]), "--json")
+        proxy.stall_after = 4_000_000
+        proxied = s3.url(place, endpoint=proxy.endpoint)
+        with server.start("backup", "rekey", *change, "--store", proxied) as command:
+            assert proxy.stalled.wait(30)
+            command.kill()
+        assert command.returncode == -signal.SIGKILL
+        assert server.obms("backup", "verify", made["id"], "--store", url, "--level", "intact").code == 0
+        assert found(server, made["id"]).proven
+        assert len(s3.uploads(place)) == 1
+        before = found(server, made["id"]).file
+        answer = server.obms("backup", "rekey", *change, "--store", url)
+        assert answer.code == 0, answer.err
+        (told,) = answer.json
+        assert (told["file"], told["replaced"]) == (before, [made["file"]])
+        listed = server.obms("backup", "list", "--store", url, "--json").json
+        forms = [(one["file"], one["state"]) for one in listed if one["id"] == made["id"]]
+        assert forms == [(told["file"], "proven")]
+        assert server.obms("backup", "verify", made["id"], "--store", url).code == 0
+        assert s3.uploads(place) == []
 
 
 def test_k6_a_damaged_image_is_left_and_told_and_the_others_are_done(away: Away) -> None:
