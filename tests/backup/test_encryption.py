@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,26 @@ def public_of(path: Path) -> str:
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: Server
 ) -> Iterator[Locked]:
-    folder = tmp_path_factory.mktemp("locked")
+    with encrypting(
+        tmp_path_factory.mktemp("locked"), postgres if request.param == "postgresql" else None
+    ) as locked:
+        shutil.copytree(locked.server.backup_dir, locked.server.folder / "good")
+        yield locked
+
+
+@contextmanager
+def encrypting(folder: Path, postgres: Server | None) -> Iterator[Locked]:
+    """A server that encrypts its backups, and has made one."""
     keys = {}
     for name in ("operator", "escrow", "stranger"):
         identity = Identity.generate()
         keys[name] = folder / f"{name}.txt"
         keys[name].write_text(f"# public key: {identity.to_public()}\n{identity}\n", encoding="utf-8")
-    with Deployment.made(folder, postgres if request.param == "postgresql" else None) as server:
+    with Deployment.made(folder, postgres) as server:
         recipients = f"{public_of(keys['operator'])}, {public_of(keys['escrow'])}"
         server.environment["BACKUP_AGE_RECIPIENTS"] = recipients
         server.seed(number=1)
-        backup = server.made_backup()
-        shutil.copytree(server.backup_dir, folder / "good")
-        yield Locked(server=server, made=backup, keys=keys)
+        yield Locked(server=server, made=server.made_backup(), keys=keys)
 
 
 @pytest.fixture

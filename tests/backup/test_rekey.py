@@ -156,7 +156,7 @@ def test_what_a_store_holds_for_a_removed_key_is_told_and_replaced_when_asked(
     assert answer.code == 0, answer.err
     assert f"{copied.as_uri()} still holds 2 for the old keys: {alone}, {old}" in answer.err
     command = ("backup", "rekey", "--store", str(copied))
-    assert f"`obms backup rekey --store {copied.as_uri()}`" in answer.err
+    assert f"`obms backup rekey --store {copied.as_uri()} --all --remove {escrow}`" in answer.err
     assert server.obms(*command, "--add", escrow).code == 2
     done = server.obms(*command, "--json")
     assert (done.code, done.json) == (0, [old])

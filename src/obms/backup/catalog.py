@@ -83,7 +83,7 @@ class Backup:
 
     @property
     def pin_name(self) -> str:
-        return _pin_name(self.file)
+        return pin_name_of(self.file)
 
     @property
     def named_at(self) -> datetime | None:
@@ -172,7 +172,7 @@ def _stamp(file: str) -> Place:
     return match["stamp"], match["id"], int(match["form"] or 0), file
 
 
-def _pin_name(file: str) -> str:
+def pin_name_of(file: str) -> str:
     """By id, not by file: a pin stays when the image is coded anew under another ending."""
     match = IMAGE.fullmatch(file)
     assert match is not None
@@ -200,7 +200,7 @@ def _unread(file: str) -> Backup:
 
 
 def _read_backup(storage: Storage, file: str, sizes: Mapping[str, int]) -> Backup:
-    pin = read_pin(storage, _pin_name(file)) if _pin_name(file) in sizes else None
+    pin = read_pin(storage, pin_name_of(file)) if pin_name_of(file) in sizes else None
     plain = replace(_unread(file), pin=pin, stored=sizes.get(file))
     if file + MANIFEST_END not in sizes:
         return plain

@@ -306,7 +306,7 @@ def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[s
     if file in there and not ours and mark not in there:
         raise AlreadyThere(name=file, store=store.name)
     _put_new(store, mark, manifest.fingerprint.encode())
-    rate, image = store.options.rate_limit, _checked(backups.storage.get(file), manifest)
+    rate, image = store.options.rate_limit, checked(backups.storage.get(file), manifest)
     taken = None
     try:
         storage.put(file, image, replace=file in there, size=manifest.bytes, rate=rate)
@@ -345,7 +345,7 @@ def _read(storage: Storage, name: str) -> bytes:
     return b"".join(storage.get(name))
 
 
-def _checked(chunks: Chunks, manifest: Manifest) -> Chunks:
+def checked(chunks: Chunks, manifest: Manifest) -> Chunks:
     """The same bytes; BackupDamaged at their end, before they are published, if they are not the image's."""
     sha256, size = hashlib.sha256(), 0
     for chunk in chunks:

@@ -1,13 +1,13 @@
 """Making a backup: snapshot, encode, publish, and last the manifest that commits it."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from threading import Event
 
 from obms.backup import Backups
 from obms.backup.alongside import alongside
-from obms.backup.catalog import free_name, marked
+from obms.backup.catalog import IMAGE, free_name, marked, pin_name_of
 from obms.backup.encryption import recipients_of
 from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.stages import Stages
@@ -146,9 +146,17 @@ def sweep_uncommitted(backups: Backups) -> list[str]:
     names = set(backups.storage.names())
     removed = []
     for mark, file in marked(names, BEGUN_END):
-        if file in names and file + MANIFEST_END not in names:
-            for name in (file, file + VERDICT_END):
+        if file + MANIFEST_END not in names:
+            for name in names.intersection(_parts_of(file, names)):
                 backups.storage.remove(name)
-            removed.append(file)
+            removed += [file] if file in names else []
         backups.storage.remove(mark)
     return removed
+
+
+def _parts_of(file: str, names: Iterable[str]) -> Iterator[str]:
+    """What there is of an image beside its manifest; its pin is another form's too, where there is one."""
+    yield from (file, file + VERDICT_END)
+    pin = pin_name_of(file)
+    if pin not in {pin_name_of(name) for name in names if name != file and IMAGE.fullmatch(name)}:
+        yield pin

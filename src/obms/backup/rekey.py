@@ -1,6 +1,7 @@
 """Encrypting backups anew, to other recipients: the new image is read back before the old one goes."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from obms.backup import Backups
@@ -23,6 +24,7 @@ from obms.backup.recipients import remember_openers
 from obms.backup.rereading import is_whole
 from obms.backup.retain import Plan
 from obms.backup.source import require_whole
+from obms.backup.storage import Storage
 from obms.backup.stores import Store, Stores
 from obms.backup.superseded import retire, superseded, sweep_superseded
 from obms.backup.trust import check_signature, refusal
@@ -33,12 +35,17 @@ from obms.observe import Event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rekeyed:
-    """What became of one backup; `error` says why it was left as it is."""
+    """What became of one backup; `error` says why it was left as it is.
+
+    Of one in a store: whether it was brought for that, and the old forms that are gone there.
+    """
 
     id: str
     file: str
     changed: bool
     error: ObmsError | None = None
+    brought: bool = False
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +69,26 @@ def rekey(
     nobody else loses or gains it. Killed at any moment it leaves each backup in its old form, in its
     new one, or in both; a second call ends it.
     """
-    wanted = _wanted(backups, add, remove)
-    for public in (*add, *remove):
-        read_recipient(public)  # one that is none is told before the first backup
+    wanted = wanted_by(backups, add, remove)
     with locked(backups):
         sweep_uncommitted(backups)
         sweep_superseded(backups)
         chosen = [find(backups.storage, name, backups.trusted) for name in names]
         done = [_tried(backups, wanted, backup) for backup in chosen or _all(backups)]
-    facts = {"changed": [one.id for one in done if one.changed], "added": add, "removed": remove}
-    failed = {one.id: str(one.error) for one in done if one.error}
-    backups.notify(Event(name="backup.rekeyed", ok=not failed, facts={**facts, "failed": failed}))
+    tell(backups, done, add, remove)
     return done
 
 
-def _wanted(backups: Backups, add: Sequence[str], remove: Sequence[str]) -> Wanted:
+def tell(backups: Backups, done: Sequence[Rekeyed], add: Sequence[str], remove: Sequence[str]) -> None:
+    facts = {"changed": [one.id for one in done if one.changed], "added": add, "removed": remove}
+    failed = {one.id: str(one.error) for one in done if one.error}
+    backups.notify(Event(name="backup.rekeyed", ok=not failed, facts={**facts, "failed": failed}))
+
+
+def wanted_by(backups: Backups, add: Sequence[str], remove: Sequence[str]) -> Wanted:
+    """To whom each is to be encrypted; ConfigurationError for a key that is none, before the first backup."""
+    for public in (*add, *remove):
+        read_recipient(public)
     settings = recipients_of(backups.chain)
 
     def wanted(old: Manifest) -> tuple[str, ...]:
@@ -90,7 +102,7 @@ def left_in_stores(
     backups: Backups, ids: Container[str] | None, *, add: Sequence[str] = (), remove: Sequence[str] = ()
 ) -> Iterator[Left]:
     """What the stores still hold, of these or of all, that `rekey` told the same would encrypt anew."""
-    wanted = _wanted(backups, add, remove)
+    wanted = wanted_by(backups, add, remove)
     for store in backups.stores:
         try:
             catalog = list(read_catalog(store.storage, backups.trusted))
@@ -99,12 +111,12 @@ def left_in_stores(
             continue
         told = [backup.manifest for backup in catalog if backup.manifest and backup.signature == "ours"]
         asked = [each for each in told if ids is None or each.id in ids]
-        files = tuple(each.file for each in asked if not _is_as(wanted, each))
+        files = tuple(each.file for each in asked if not is_as(wanted, each))
         if files:
             yield Left(store=store.name, files=files)
 
 
-def _is_as(wanted: Wanted, manifest: Manifest) -> bool:
+def is_as(wanted: Wanted, manifest: Manifest) -> bool:
     try:
         return set(manifest.recipients) == set(wanted(manifest))
     except ConfigurationError:  # who is to lose it is the only one who can open it
@@ -117,17 +129,22 @@ def rekey_store(backups: Backups, store: Store) -> tuple[str, ...]:
     Killed at any moment it leaves a whole form of each backup; a second call ends it. BackupDamaged
     where a new form is not whole there: its old one stays.
     """
-    rate = store.options.rate_limit
     with locked(backups):
         require_copied(copy_to_stores(replace(backups, stores=Stores(configured=(store,)))))
-        sweep_removals(store.storage, backups.trusted)
-        pairs = superseded(store.storage, backups.trusted)
-        whole = {new.file for new, _ in pairs if new.manifest and is_whole(store.storage, new.manifest, rate)}
-        old = tuple(old for new, old in pairs if new.file in whole)
-        removed = [backup.file for backup in apply(store.storage, Plan(keep=(), remove=old, reasons={}))]
-        if rotten := next((new.file for new, _ in pairs if new.file not in whole), None):
-            raise BackupDamaged(name=rotten, detail=f"in {store.name}, so that its old form stays there")
-        return tuple(removed)
+        return remove_old_forms(store, backups.trusted)
+
+
+def remove_old_forms(store: Store, trusted: str | None) -> tuple[str, ...]:
+    """Remove what a new form stands for there that is read back whole; the files that are gone."""
+    storage, rate = store.storage, store.options.rate_limit
+    sweep_removals(storage, trusted)
+    pairs = superseded(storage, trusted)
+    whole = {new.file for new, _ in pairs if new.manifest and is_whole(storage, new.manifest, rate)}
+    old = tuple(old for new, old in pairs if new.file in whole)
+    removed = [backup.file for backup in apply(storage, Plan(keep=(), remove=old, reasons={}))]
+    if rotten := next((new.file for new, _ in pairs if new.file not in whole), None):
+        raise BackupDamaged(name=rotten, detail=f"in {store.name}, so that its old form stays there")
+    return tuple(removed)
 
 
 def _all(backups: Backups) -> Iterator[Backup]:
@@ -138,25 +155,34 @@ def _all(backups: Backups) -> Iterator[Backup]:
 
 def _tried(backups: Backups, wanted: Wanted, backup: Backup) -> Rekeyed:
     try:
-        file = _rekey(backups, wanted, backup)
+        file = renew(backups, wanted, backup)
     except ObmsError as error:
         return Rekeyed(id=backup.id, file=backup.file, changed=False, error=error)
     return Rekeyed(id=backup.id, file=file, changed=file != backup.file)
 
 
-def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
-    """Make the new form of one backup and remove the old one; the file it is in."""
-    old = backup.manifest
-    require_whole(backups.storage, backup)
-    if old is None:
+def trusted_manifest(storage: Storage, backup: Backup) -> Manifest:
+    """The manifest of one that is whole by its size, or BackupDamaged; one that is not ours is refused."""
+    manifest = backup.manifest
+    require_whole(storage, backup)
+    if manifest is None:
         raise BackupDamaged(name=backup.file, detail="it has no manifest")
-    if not check_signature(old, backups.trusted, vouched=backup.proven).ok:
-        raise refusal(backup.file, old.signature_seen_by(backups.trusted))
+    if not check_signature(manifest, backup.trusted, vouched=backup.proven).ok:
+        raise refusal(backup.file, manifest.signature_seen_by(backup.trusted))
+    return manifest
+
+
+def renew(backups: Backups, wanted: Wanted, backup: Backup, taken: Iterable[str] = ()) -> str:
+    """Make the new form of one backup and remove the old one; the file it is in.
+
+    It gets a name that nothing has here, or of those `taken` elsewhere.
+    """
+    old = trusted_manifest(backups.storage, backup)
     recipients = wanted(old)
     if set(old.recipients) == set(recipients):
         return old.file
     chain = with_own_key(encrypting_to(backups.chain, recipients))
-    file = _free_form(backups, old.file, chain.ending)
+    file = _free_form({*backups.storage.names(), *taken}, old.file, chain.ending)
     mark = f".{file}{BEGUN_END}"
     backups.storage.put(mark, iter(()))
     try:
@@ -176,11 +202,10 @@ def _rekey(backups: Backups, wanted: Wanted, backup: Backup) -> str:
     return file
 
 
-def _free_form(backups: Backups, file: str, ending: str) -> str:
+def _free_form(names: AbstractSet[str], file: str, ending: str) -> str:
     """The next form of this name that nothing has: what lies there is not written over."""
-    names = set(backups.storage.names())
     file = next_name(file, ending)
-    while {file, file + MANIFEST_END} & names:
+    while {file, file + MANIFEST_END, f".{file}{BEGUN_END}"} & names:
         file = next_name(file, ending)
     return file
 

@@ -17,14 +17,16 @@ def sweep_superseded(backups: Backups) -> None:
 
 def superseded(storage: Storage, trusted: str | None) -> list[tuple[Backup, Backup]]:
     """Each new form with an old one that nobody needs: the new one stands, and is no less proven."""
-    forms = (found for _, found in groupby(read_catalog(storage, trusted), key=lambda backup: backup.id))
+    # An image that was never committed is no form.
+    committed = (backup for backup in read_catalog(storage, trusted) if backup.state != "orphan")
+    forms = (found for _, found in groupby(committed, key=lambda backup: backup.id))
     return [(newest, old) for newest, *older in forms for old in older if _replaces(newest, old)]
 
 
-def retire(backups: Backups, file: str) -> None:
-    """Remove a backup; a kill leaves it whole, or as something that the next run sweeps."""
+def retire(backups: Backups, file: str, *more: str) -> None:
+    """Remove a backup, and `more` of it; a kill leaves it whole, or as something that the next run sweeps."""
     backups.storage.put(f".{file}{BEGUN_END}", iter(()))
-    for name in (file + MANIFEST_END, file, file + VERDICT_END, f".{file}{BEGUN_END}"):
+    for name in (file + MANIFEST_END, file, file + VERDICT_END, *more, f".{file}{BEGUN_END}"):
         backups.storage.remove(name)
 
 
