@@ -2,11 +2,12 @@
 
 import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -14,8 +15,13 @@ import pytest
 
 from obms.backup import Backups
 from obms.backup.bringing import rekey_in_store
+from obms.backup.catalog import find
+from obms.backup.copies import Copy, copy_to_stores
+from obms.backup.manifest import MANIFEST_END
+from obms.backup.rekey import rekey
+from obms.backup.rereading import is_whole
 from obms.backup.storage import Folder
-from obms.backup.stores import Store, open_store
+from obms.backup.stores import Store, Stores, open_store
 from obms.databases import Chunks
 from tests.backup.away import Away, away, stored
 from tests.backup.test_bringing_faults import require_whole_there
@@ -94,6 +100,64 @@ def test_k5_two_servers_that_do_it_at_once_lose_nothing(
         away.put_back()
         shutil.rmtree(beside.folder)
     assert step > 40
+
+
+class Shared(Folder):
+    """A store that calls when its names were listed, and before something is put."""
+
+    listed: Callable[[set[str]], object] = staticmethod(lambda _names: None)
+    to_put: Callable[[str], object] = staticmethod(lambda _name: None)
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        found = list(super().names(prefix))
+        self.listed(set(found))
+        return iter(found)
+
+    def put(self, name: str, *rest: Any, **asked: Any) -> None:
+        self.to_put(name)
+        super().put(name, *rest, **asked)
+
+
+def test_k5_an_image_that_another_server_commits_meanwhile_is_not_written_over(
+    away: Away, beside: Backups, tmp_path: Path
+) -> None:
+    """K5: the other one has looked between its image and its manifest, and sends its own after that."""
+    shutil.copytree(away.server.backup_dir, beside.folder)
+    for backups in (away.backups, beside):
+        rekey(backups, [away.here], **away.change)
+    file = find(beside.storage, away.here, beside.trusted).file
+    place = tmp_path / "shared"
+    mine, theirs = Shared(place), Shared(place)
+    half, looked, committed = Event(), Event(), Event()
+
+    def to_commit(name: str) -> None:
+        if name == file + MANIFEST_END:
+            half.set()
+            assert looked.wait(30)
+
+    def look(names: set[str]) -> None:
+        if file in names and file + MANIFEST_END not in names:
+            looked.set()
+            assert committed.wait(30)
+
+    mine.to_put, theirs.listed = to_commit, look
+
+    def sent(backups: Backups, storage: Folder) -> Copy:
+        store = replace(away.store(storage), name=place.as_uri())
+        (copy,) = copy_to_stores(replace(backups, stores=Stores(configured=(store,))))
+        return copy
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(sent, away.backups, mine)
+        assert half.wait(30)
+        second = pool.submit(sent, beside, theirs)
+        assert first.result().error is None
+        committed.set()
+        assert "holds another object" in str(second.result().error)
+    form = find(Folder(place), away.here, beside.trusted)
+    assert form.manifest is not None
+    assert is_whole(Folder(place), form.manifest, None)
+    assert sent(away.backups, Folder(place)).error is None
 
 
 def test_k5_so_do_two_at_the_same_time_in_an_object_store(away: Away, beside: Backups, s3: S3Server) -> None:

@@ -16,9 +16,9 @@ from obms.backup.bringing import rekey_in_store
 from obms.backup.catalog import read_catalog
 from obms.backup.rekey import rekey
 from obms.backup.rereading import is_whole
-from obms.backup.run import clean_up
 from obms.backup.storage import Folder, Storage
-from obms.errors import BackupNotFound, StorageFailed, StoreRefused
+from obms.databases import Chunks
+from obms.errors import BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 from tests.backup.away import Away, away, stored
 from tests.backup.conftest import found, images
 from tests.backup.test_copies import upload_images
@@ -66,7 +66,7 @@ def killed(away: Away, where: str, *, after: bool) -> Iterator[int]:
 def test_k8_killed_at_any_step_the_store_is_whole_and_a_second_call_ends_it(
     away: Away, where: str, after: bool
 ) -> None:
-    """K8: here there is nothing of it then, or a backup as any other."""
+    """K8: here there is nothing of it then."""
     steps = 0
     for step in killed(away, where, after=after):
         steps = step
@@ -74,15 +74,7 @@ def test_k8_killed_at_any_step_the_store_is_whole_and_a_second_call_ends_it(
         done = rekey_in_store(away.backups, away.store(), [], **away.change)
         assert [one.error for one in done] == [None] * len(done), step
         away.require_replaced()
-        assert (
-            len([name for name in images(away.server) if re.search(rf"{away.only_there}.*age$", name)]) <= 1
-        )
-        clean_up(away.backups)
-        left = [name for name in images(away.server) if away.only_there in name or name.startswith(".")]
-        if left:
-            assert found(away.server, away.only_there).proven, step
-            assert found(away.server, away.only_there).pin is not None, step
-            assert len(left) == 4, step
+        away.require_gone_here()
     assert steps >= (15 if where == "here" else 10)
 
 
@@ -99,8 +91,7 @@ def test_k8_killed_at_any_step_the_next_run_does_no_harm(away: Away, where: str,
         require_whole_there(away)
         forms = [form for form in away.forms() if form.id == away.only_there]
         assert all(form.pin for form in forms), step
-        left = [name for name in images(away.server) if away.only_there in name or name.startswith(".")]
-        if left:
+        if [name for name in images(away.server) if name.startswith(away.only_there)]:
             assert found(away.server, away.only_there).proven, step
 
 
@@ -155,6 +146,36 @@ def test_k6_a_damaged_image_is_left_and_told_and_the_others_are_done(away: Away)
 DAMAGE = "it is not what its manifest says, and was not copied"
 
 
+def test_k6_a_damaged_manifest_is_told(away: Away) -> None:
+    file = away.form(away.only_there).file
+    path = away.place / f"{file}.json"
+    path.write_bytes(path.read_bytes().replace(b'"reason"', b'"reasom"'))
+    answer = away.rekey("--all", "--json")
+    assert answer.code == 5, answer.err
+    assert {one["id"]: bool(one["error"]) for one in answer.json} == {away.only_there: True, away.here: False}
+
+
+class Noting(Folder):
+    """A store that notes what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read: list[str] = []
+
+    def get(self, name: str) -> Chunks:
+        self.read.append(name)
+        return super().get(name)
+
+
+def test_k1_nothing_is_read_where_nobody_would_be_left_who_could_open_it(away: Away) -> None:
+    form, store = away.form(away.only_there), Noting(away.place)
+    assert form.manifest is not None
+    none = {"add": [], "remove": list(form.manifest.recipients)}
+    (done,) = rekey_in_store(away.backups, away.store(store), [form.id], **none)
+    assert isinstance(done.error, ConfigurationError)
+    assert form.file not in store.read
+
+
 def test_k6_an_old_form_stays_where_the_new_one_has_rotted(away: Away) -> None:
     """It was sent by a call that was killed, and is here no longer."""
     old = {path.name: path.read_bytes() for path in away.place.glob(f"{away.only_there}*")}
@@ -167,6 +188,11 @@ def test_k6_an_old_form_stays_where_the_new_one_has_rotted(away: Away) -> None:
     assert "so that its old form stays there" in answer.err
     assert {name: (away.place / name).read_bytes() for name in old} == old
     require_whole_there(away)
+    (rotten,) = re.findall(r"`obms backup verify (\S+) --store", answer.err)
+    judged = away.server.obms("backup", "verify", rotten, "--store", str(away.place))
+    assert judged.code == 5, judged.err
+    assert away.rekey("--all").code == 0
+    away.require_replaced()
 
 
 def test_k6_an_image_cut_off_is_told_without_reading_it(away: Away) -> None:
@@ -223,17 +249,22 @@ def test_b3_where_there_is_no_room_it_is_told_and_the_next_one_is_done(away: Awa
 
 
 class Refusing(Folder):
-    """A store that lets no backup be removed."""
+    """A store that lets no backup be removed, or not even a mark."""
+
+    def __init__(self, path: Path, *, marks: bool) -> None:
+        super().__init__(path)
+        self._marks = marks
 
     def remove(self, name: str) -> None:
-        if not name.startswith("."):
+        if (self.path / name).exists() and (self._marks or not name.startswith(".")):
             raise StoreRefused(store=self.path, detail="it is locked")
         super().remove(name)
 
 
-def test_what_a_store_does_not_let_be_removed_is_told_and_not_brought_again(away: Away) -> None:
+@pytest.mark.parametrize("marks", [False, True])
+def test_what_a_store_does_not_let_be_removed_is_told_and_not_brought_again(away: Away, marks: bool) -> None:
     old = away.form(away.only_there).file
-    refusing = away.store(Refusing(away.place))
+    refusing = away.store(Refusing(away.place, marks=marks))
     for _ in range(2):
         (done,) = rekey_in_store(away.backups, refusing, [away.only_there], **away.change)
         assert isinstance(done.error, StoreRefused)

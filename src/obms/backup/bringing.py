@@ -1,12 +1,13 @@
 """Encrypting anew what a store holds: what it alone holds is brought here for that, one at a time."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from obms.backup import Backups
-from obms.backup.catalog import IMAGE, Backup, find, pin_name_of, read_catalog, read_manifest
+from obms.backup.catalog import IMAGE, Backup, find, id_of, marked, pin_name_of, read_catalog, read_manifest
 from obms.backup.copies import checked, copy_to_stores
 from obms.backup.counters import REFUSALS, read_counters
 from obms.backup.create import BEGUN_END, sweep_uncommitted
@@ -27,6 +28,8 @@ from obms.backup.rekey import (
     trusted_manifest,
     wanted_by,
 )
+from obms.backup.rereading import is_whole
+from obms.backup.source import hints_for
 from obms.backup.stores import Keep, Store, Stores
 from obms.backup.superseded import retire, sweep_superseded
 from obms.errors import (
@@ -40,6 +43,7 @@ from obms.errors import (
 )
 from obms.observe import no_event
 
+BROUGHT_END = ".brought"  # of the mark of what was brought here, and is to go again
 ROOM = 2.25  # images: its own, and the new form, which may be compressed for speed and a sixth larger
 LOOK_SECONDS = 1.0
 # A schedule that was refused looks again each half minute, and then starts a process.
@@ -62,7 +66,8 @@ def rekey_in_store(
 
     What BACKUP_DIR lacks is brought, and removed here again once the store holds the new form whole. The
     lock is held for one backup at a time, and a run that was refused meanwhile has its turn before the
-    next. Killed at any moment it leaves a whole form of each in the store; a second call ends it.
+    next. Killed at any moment it leaves a whole form of each in the store; a second call ends it, and
+    removes here what the first one brought.
     """
     wanted = wanted_by(backups, add, remove)
     with locked(backups):
@@ -74,16 +79,25 @@ def rekey_in_store(
     for backup in asked.values():
         refused = _let_in(backups, refused, wait)
         done.append(_tried(backups, store, wanted, backup))
+    if left := list(marked(backups.storage.names(), BROUGHT_END)):  # by a call that was killed
+        with suppress(ObmsError), locked(backups):
+            for _, file in left:
+                _take_away(backups, store, file)
     tell(backups, done, add, remove)
     return done
 
 
 def _asked(backups: Backups, store: Store, wanted: Wanted, names: Sequence[str]) -> Iterator[Backup]:
     if names:
-        yield from (find(store.storage, name, backups.trusted) for name in names)
+        for name in names:
+            with hints_for(f"{store.name}/{name}"):
+                yield find(store.storage, name, backups.trusted)
         return
     for backup in read_catalog(store.storage, backups.trusted):
-        if backup.manifest and backup.ours and not is_as(wanted, backup.manifest):
+        if backup.manifest is None:
+            if backup.state == "damaged":  # which is told
+                yield backup
+        elif (backup.ours or backup.proven) and not is_as(wanted, backup.manifest):
             yield backup
 
 
@@ -110,7 +124,8 @@ def _tried(backups: Backups, store: Store, wanted: Wanted, backup: Backup) -> Re
 
 def _rekeyed(backups: Backups, store: Store, wanted: Wanted, id: str) -> Rekeyed:
     there, trusted = OneBackup(store.storage, id), backups.trusted
-    if any(read_catalog(OneBackup(backups.storage, id), trusted)):
+    if here := next(read_catalog(OneBackup(backups.storage, id), trusted), None):
+        _require_proven(here, "BACKUP_DIR")
         return _exchanged(backups, store, wanted, id)
     forms = list(read_catalog(there, trusted))
     found = next((form for form in forms if form.proven), next(iter(forms), None))
@@ -119,15 +134,19 @@ def _rekeyed(backups: Backups, store: Store, wanted: Wanted, id: str) -> Rekeyed
     old = trusted_manifest(there, found)
     if is_as(wanted, old):
         return Rekeyed(id=id, file=old.file, changed=False, replaced=_replaced(backups, store, wanted, old))
-    _require_proven(found)
+    wanted(old)  # that somebody is left who could open it, before all of it is read
+    _require_proven(found, store.name)
     with _brought(backups, store, found, old):
         return replace(_exchanged(backups, store, wanted, id), brought=True)
 
 
-def _require_proven(backup: Backup) -> None:
+def _require_proven(backup: Backup, place: str) -> None:
     if not backup.proven:
+        at = f" --store {shlex.quote(place)}" if "://" in place else ""
         raise NotProven(
-            name=backup.file, detail=f"it is {backup.state}, and a store is sent proven ones only"
+            name=backup.file,
+            detail=f"in {place} it is {backup.state}, and a store is sent proven ones only",
+            hint=f"It stays there as it was. `obms backup verify {backup.file}{at}` judges it again.",
         )
 
 
@@ -136,7 +155,6 @@ def _exchanged(backups: Backups, store: Store, wanted: Wanted, id: str) -> Rekey
     here, there = OneBackup(backups.storage, id), OneBackup(store.storage, id)
     old = find(here, id, backups.trusted)
     new = find(here, renew(backups, wanted, old, there.names()), backups.trusted)
-    _require_proven(new)
     # As much as it is to hold of this one: neither the others nor what its policy is are asked.
     alone = replace(store, options=replace(store.options, scrub=0, keep=Keep()))
     sending = replace(backups, storage=here, stores=Stores(configured=(alone,)), notify=no_event)
@@ -152,7 +170,7 @@ def _replaced(backups: Backups, store: Store, wanted: Wanted, new: Manifest) -> 
     """Remove the old forms in the store, if this new one stands there, read back; those that are gone."""
     there = OneBackup(store.storage, new.id)
     if read_manifest(there, new.file) != new:
-        raise AlreadyThere(name=new.file, store=store.name)
+        raise AlreadyThere(name=new.file, store=store.name, hint=AGAIN)
     gone = remove_old_forms(replace(store, storage=there), backups.trusted)
     forms = read_catalog(there, backups.trusted)
     left = [form.file for form in forms if form.ours and form.manifest and not is_as(wanted, form.manifest)]
@@ -172,10 +190,10 @@ def _brought(backups: Backups, store: Store, found: Backup, old: Manifest) -> It
         _bring(backups, store, found, old)
         yield
     except ObmsError:
-        with suppress(ObmsError):  # what failed first is told, and what is left the next run sweeps
-            _take_away(backups, store, old)
+        with suppress(ObmsError):  # what failed first is told, and what is left the next call removes
+            _take_away(backups, store, old.file)
         raise
-    _take_away(backups, store, old)
+    _take_away(backups, store, old.file, stands=True)
 
 
 def _require_key(backups: Backups, store: Store, old: Manifest) -> None:
@@ -187,6 +205,7 @@ def _require_key(backups: Backups, store: Store, old: Manifest) -> None:
 def _bring(backups: Backups, store: Store, found: Backup, old: Manifest) -> None:
     """As `create` publishes one: the mark, the image, what is said of it, and last the manifest."""
     storage, mark = backups.storage, f".{old.file}{BEGUN_END}"
+    storage.put(f".{old.file}{BROUGHT_END}", iter(()))
     storage.put(mark, iter(()))
     image = paced(store.storage.get(old.file), store.options.rate_limit)
     storage.put(old.file, checked(image, old), replace=False, size=old.bytes)
@@ -199,12 +218,23 @@ def _bring(backups: Backups, store: Store, found: Backup, old: Manifest) -> None
     storage.remove(mark)
 
 
-def _take_away(backups: Backups, store: Store, old: Manifest) -> None:
-    """Remove what was brought, and its new form, if the store holds it: else it may be the last copy."""
-    if not any(form.proven for form in read_catalog(OneBackup(store.storage, old.id), backups.trusted)):
+def _take_away(backups: Backups, store: Store, brought: str, *, stands: bool = False) -> None:
+    """Remove what was brought as this file, in all its forms, if the store has one that is whole.
+
+    That is read, unless it is known that one `stands`: what is here may be the last copy.
+    """
+    here = OneBackup(backups.storage, id_of(brought))
+    there = OneBackup(store.storage, here.id)
+    is_committed = any(form.manifest for form in read_catalog(here, backups.trusted))
+    if is_committed and not stands and not _is_held(store, there, backups.trusted):
         return
-    images = (name for name in OneBackup(backups.storage, old.id).names() if IMAGE.fullmatch(name))
-    *others, last = list(images) or [old.file]
+    images = (name for name in here.names() if IMAGE.fullmatch(name))
+    *others, last = list(images) or [brought]
     for file in others:
         retire(backups, file)
-    retire(backups, last, pin_name_of(last))
+    retire(backups, last, pin_name_of(last), f".{brought}{BROUGHT_END}")
+
+
+def _is_held(store: Store, there: OneBackup, trusted: str | None) -> bool:
+    manifests = (form.manifest for form in read_catalog(there, trusted) if form.proven and form.manifest)
+    return any(is_whole(there, manifest, store.options.rate_limit) for manifest in manifests)

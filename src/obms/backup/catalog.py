@@ -172,11 +172,15 @@ def _stamp(file: str) -> Place:
     return match["stamp"], match["id"], int(match["form"] or 0), file
 
 
-def pin_name_of(file: str) -> str:
-    """By id, not by file: a pin stays when the image is coded anew under another ending."""
+def id_of(file: str) -> str:
     match = IMAGE.fullmatch(file)
     assert match is not None
-    return match["id"] + PIN_END
+    return match["id"]
+
+
+def pin_name_of(file: str) -> str:
+    """By id, not by file: a pin stays when the image is coded anew under another ending."""
+    return id_of(file) + PIN_END
 
 
 def _is_manifest(name: str) -> bool:

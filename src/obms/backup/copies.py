@@ -299,11 +299,11 @@ def _is_junk(kept: bytes | None) -> bool:
 def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[str], *, ours: bool) -> None:
     """Send the image, and read it back; what lies there is replaced if it is `ours`, or a mark says so.
 
-    A mark with the manifest's fingerprint goes before: of two servers that share a prefix by mistake
-    and make a backup in the same second, one is refused and nothing is overwritten.
+    A mark with the manifest's fingerprint goes before: of two servers that share a prefix, and have
+    other bytes under one name, one is refused and nothing is overwritten. So another's mark says nothing.
     """
     storage, file, mark = store.storage, manifest.file, _mark_of(manifest.file)
-    if file in there and not ours and mark not in there:
+    if file in there and not ours and not (mark in there and _is_marked(store, manifest)):
         raise AlreadyThere(name=file, store=store.name)
     _put_new(store, mark, manifest.fingerprint.encode())
     rate, image = store.options.rate_limit, checked(backups.storage.get(file), manifest)
@@ -315,6 +315,13 @@ def _send(backups: Backups, store: Store, manifest: Manifest, there: Container[s
     if not is_whole(storage, manifest, rate):
         storage.remove(mark if taken else file)  # the mark would say that what lies there is ours
         raise taken or StorageFailed(detail=f"{store.name}: {file} is read back other than it was sent")
+
+
+def _is_marked(store: Store, manifest: Manifest) -> bool:
+    try:
+        return _read(store.storage, _mark_of(manifest.file)) == manifest.fingerprint.encode()
+    except BackupNotFound:  # who put it has committed the image since
+        return False
 
 
 def _lock_image(store: Store, manifest: Manifest, now: datetime, *, committed: bool) -> None:

@@ -1,6 +1,7 @@
 """Removing what the policy of a place no longer keeps, so that a kill leaves nothing untrue."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest
 from obms.backup.retain import NOTHING, Plan, Policy, Shelf, plan
 from obms.backup.storage import Storage
 from obms.backup.undo import SAFETY, read_record, safety_in
-from obms.errors import BackupDamaged, StoreRefused
+from obms.errors import BackupDamaged, BackupNotFound, StoreRefused
 from obms.observe import Event, Hook
 
 REMOVING_END = ".removing"
@@ -124,7 +125,8 @@ def sweep_removals(storage: Storage, trusted: str | None) -> list[str]:
             storage.remove(file)
             storage.remove(file + VERDICT_END)
             removed.append(file)
-        storage.remove(mark)
+        with suppress(StoreRefused):  # a mark that may not be removed does no harm
+            storage.remove(mark)
     return removed
 
 
@@ -132,7 +134,7 @@ def _is_ours(storage: Storage, mark: str, file: str, trusted: str | None) -> boo
     """Whether the mark is our manifest of this image: what is not shown to be ours is never removed."""
     try:
         manifest = Manifest.from_bytes(mark, b"".join(storage.get(mark)))
-    except BackupDamaged:
+    except (BackupDamaged, BackupNotFound):  # another server, of the same key, ended the removal
         return False
     return manifest.signature_seen_by(trusted) == "ours" and manifest.file == file
 

@@ -1,5 +1,6 @@
 """Encrypting backups anew, to other recipients: the new image is read back before the old one goes."""
 
+import shlex
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -143,7 +144,12 @@ def remove_old_forms(store: Store, trusted: str | None) -> tuple[str, ...]:
     old = tuple(old for new, old in pairs if new.file in whole)
     removed = [backup.file for backup in apply(storage, Plan(keep=(), remove=old, reasons={}))]
     if rotten := next((new.file for new, _ in pairs if new.file not in whole), None):
-        raise BackupDamaged(name=rotten, detail=f"in {store.name}, so that its old form stays there")
+        raise BackupDamaged(
+            name=rotten,
+            detail=f"in {store.name}, so that its old form stays there",
+            hint=f"`obms backup verify {rotten} --store {shlex.quote(store.name)}` has it count no longer; "
+            "then the same command sends another.",
+        )
     return tuple(removed)
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import cache, partial
 from typing import Annotated, NoReturn
@@ -93,8 +93,9 @@ def main() -> None:
 def _leave(code: int) -> None:
     """End at once where threads are left: what they wait for, a store that hangs, would hold up the end."""
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

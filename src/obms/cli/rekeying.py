@@ -58,7 +58,7 @@ def rekey(
     show(rows, "\n".join(map(_line, done)) or "There are none to encrypt anew.", as_json=as_json)
     ids = None if everything else {one.id for one in done}
     changes = [*(f"--add {key}" for key in added), *(f"--remove {key}" for key in removed)]
-    asked = " ".join([*(names or ["--all"]), *changes])
+    asked = " ".join([*([one.id for one in done] if names else ["--all"]), *changes])
     for left in left_in_stores(backups, ids, add=added, remove=removed):
         typer.echo(_left_line(left, asked), err=True)
     failed = next((one.error for one in done if one.error), None)
