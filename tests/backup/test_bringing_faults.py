@@ -170,8 +170,8 @@ class Noting(Folder):
 def test_k1_nothing_is_read_where_nobody_would_be_left_who_could_open_it(away: Away) -> None:
     form, store = away.form(away.only_there), Noting(away.place)
     assert form.manifest is not None
-    none = {"add": [], "remove": list(form.manifest.recipients)}
-    (done,) = rekey_in_store(away.backups, away.store(store), [form.id], **none)
+    all_of_them = form.manifest.recipients
+    (done,) = rekey_in_store(away.backups, away.store(store), [form.id], remove=all_of_them)
     assert isinstance(done.error, ConfigurationError)
     assert form.file not in store.read
 
