@@ -160,7 +160,7 @@ def _exchanged(backups: Backups, store: Store, wanted: Wanted, id: str) -> Rekey
     sending = replace(backups, storage=here, stores=Stores(configured=(alone,)), notify=no_event)
     for copy in copy_to_stores(sending):
         if copy.error:
-            raise CopyFailed(detail=copy.error.rstrip("."), hint=f"{copy.hint} {AGAIN}".strip())
+            raise CopyFailed(detail=copy.error.rstrip("."), hint=" ".join(filter(None, (copy.hint, AGAIN))))
     assert new.manifest is not None
     gone = _replaced(backups, store, wanted, new.manifest)
     return Rekeyed(id=id, file=new.file, changed=new.file != old.file, replaced=gone)
