@@ -43,13 +43,18 @@ async def look(watch: Watch) -> Any:
 
 
 def play(watch: Watch, scene: Coroutine[Any, Any, None]) -> None:
+    """Nothing is raised where nobody would hear of it, either."""
+    unheard: list[dict[str, Any]] = []
+
     async def act() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unheard.append(context))
         try:
             await scene
         finally:
             watch.close()
 
     asyncio.run(act())
+    assert unheard == []
 
 
 def test_looks_are_equal_until_somebody_commits(database: Database) -> None:

@@ -27,6 +27,7 @@ class PostgresqlWatch:
         self.connection = connection
         self.statement = statement.format(keys="SELECT json_array_elements_text($1::json)")
         self._session: psycopg.Connection[Any] | None = None
+        self._socket = -1  # of the session, which no longer tells it when it is lost
         self._answer: asyncio.Future[list[Row]] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tried_at = -RECONNECT_SECONDS
@@ -55,7 +56,8 @@ class PostgresqlWatch:
             self._opening = None
         self._session = session
         self._opened += 1
-        asyncio.get_running_loop().add_reader(session.pgconn.socket, self._read)
+        self._socket = session.pgconn.socket
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def _prepare(self) -> psycopg.Connection[Any]:
         session = self.connection()
@@ -115,7 +117,7 @@ class PostgresqlWatch:
     def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            asyncio.get_running_loop().remove_reader(session.pgconn.socket)
+            asyncio.get_running_loop().remove_reader(self._socket)
             session.close()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Unwatched)
