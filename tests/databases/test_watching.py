@@ -134,6 +134,23 @@ def test_a_session_that_was_ended_is_opened_again_and_sees_something_else(
     play(watch, scene())
 
 
+def test_a_server_that_does_not_let_in_is_tried_again(postgresql: Deployment) -> None:
+    watch = postgresql.database.watch(STATEMENT)
+    assert isinstance(watch, PostgresqlWatch)
+    let_in, refusals = watch.connection, ["host=/nowhere"]
+
+    def connect() -> psycopg.Connection[Any]:
+        return psycopg.connect(refusals.pop()) if refusals else let_in()
+
+    watch.connection = connect
+
+    async def scene() -> None:
+        assert await look(watch) == await watch.look()
+        assert refusals == []
+
+    play(watch, scene())
+
+
 def test_rows_of_a_file_that_is_gone_cannot_be_told(sqlite: Deployment, tmp_path: Path) -> None:
     watch = sqlite.database.watch(STATEMENT)
 
