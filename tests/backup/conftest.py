@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from obms.backup.catalog import Backup, find
 from obms.backup.manifest import Manifest
+from obms.backup.storage import Folder
 from obms.backup.stores import Store, open_store
-from obms.databases import writing
+from obms.databases import Chunks, writing
 from obms.observe import Event
 from obms.schema import credentials, issuers
 from tests.deployment import Deployment
@@ -63,6 +64,18 @@ def server(stocked_sqlite: Deployment, s3: S3Server) -> Deployment:
 @pytest.fixture
 def store(s3: S3Server, place: str) -> Store:
     return open_store(s3.url(place), s3.credentials)
+
+
+class Watched(Folder):
+    """A folder that notes what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read: list[str] = []
+
+    def get(self, name: str) -> Chunks:
+        self.read.append(name)
+        return super().get(name)
 
 
 def images(server: Deployment) -> list[str]:

@@ -17,10 +17,9 @@ from obms.backup.catalog import read_catalog
 from obms.backup.rekey import rekey
 from obms.backup.rereading import is_whole
 from obms.backup.storage import Folder, Storage
-from obms.databases import Chunks
 from obms.errors import BackupNotFound, ConfigurationError, StorageFailed, StoreRefused
 from tests.backup.away import Away, away, stored
-from tests.backup.conftest import found, images
+from tests.backup.conftest import Watched, found, images
 from tests.backup.test_copies import upload_images
 from tests.backup.test_damage import flip
 from tests.backup.test_encryption import encrypting, public_of
@@ -155,20 +154,8 @@ def test_k6_a_damaged_manifest_is_told(away: Away) -> None:
     assert {one["id"]: bool(one["error"]) for one in answer.json} == {away.only_there: True, away.here: False}
 
 
-class Noting(Folder):
-    """A store that notes what is read of it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.read: list[str] = []
-
-    def get(self, name: str) -> Chunks:
-        self.read.append(name)
-        return super().get(name)
-
-
 def test_k1_nothing_is_read_where_nobody_would_be_left_who_could_open_it(away: Away) -> None:
-    form, store = away.form(away.only_there), Noting(away.place)
+    form, store = away.form(away.only_there), Watched(away.place)
     assert form.manifest is not None
     all_of_them = form.manifest.recipients
     (done,) = rekey_in_store(away.backups, away.store(store), [form.id], remove=all_of_them)

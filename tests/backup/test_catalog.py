@@ -13,8 +13,8 @@ from obms.backup.manifest import MANIFEST_END, VERDICT_END, Manifest, Verdict
 from obms.backup.storage import Folder, Storage
 from obms.backup.stores import open_store
 from obms.backup.trust import Accepted
-from obms.databases import Chunks
 from obms.errors import BackupNotFound, KeyMissing, StorageFailed
+from tests.backup.conftest import Watched
 from tests.backup.test_manifest import MANIFEST, OTHER, SIGNER, VERDICT
 from tests.proxy import proxy_to
 from tests.real_faults import bound_by_modes
@@ -59,18 +59,6 @@ def test_it_lists_the_newest_first(shelf: Shelf) -> None:
         files[2],
         files[0],
     ]
-
-
-class Watched(Folder):
-    """A folder that notes what is read of it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.read: list[str] = []
-
-    def get(self, name: str) -> Chunks:
-        self.read.append(name)
-        return super().get(name)
 
 
 def test_the_newest_proven_one_is_found_without_reading_those_before_it(shelf: Shelf) -> None:

@@ -224,9 +224,7 @@ def _take_away(backups: Backups, store: Store, brought: str, *, stands: bool = F
     That is read, unless it is known that one `stands`: what is here may be the last copy.
     """
     here = OneBackup(backups.storage, id_of(brought))
-    there = OneBackup(store.storage, here.id)
-    is_committed = any(form.manifest for form in read_catalog(here, backups.trusted))
-    if is_committed and not stands and not _is_held(store, there, backups.trusted):
+    if not stands and _is_committed(here, backups.trusted) and not _is_held(store, here.id, backups.trusted):
         return
     images = (name for name in here.names() if IMAGE.fullmatch(name))
     *others, last = list(images) or [brought]
@@ -235,6 +233,11 @@ def _take_away(backups: Backups, store: Store, brought: str, *, stands: bool = F
     retire(backups, last, pin_name_of(last), f".{brought}{BROUGHT_END}")
 
 
-def _is_held(store: Store, there: OneBackup, trusted: str | None) -> bool:
+def _is_committed(here: OneBackup, trusted: str | None) -> bool:
+    return any(form.manifest for form in read_catalog(here, trusted))
+
+
+def _is_held(store: Store, id: str, trusted: str | None) -> bool:
+    there = OneBackup(store.storage, id)
     manifests = (form.manifest for form in read_catalog(there, trusted) if form.proven and form.manifest)
     return any(is_whole(there, manifest, store.options.rate_limit) for manifest in manifests)
